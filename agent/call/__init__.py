@@ -1,0 +1,1 @@
+"""One telephone call, told in its own words: what it needs of its legs and what it decides."""

@@ -1,0 +1,199 @@
+"""Ports: what a call needs of the world, in the call's own words.
+
+The adapters in `sip`, `agent.realtime`, `agent.store` and `agent.tools`
+satisfy these without importing them; `agent.service` plugs them together.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agent.audio.frame import Frame
+from agent.call.events import CallEvent
+from agent.call.records import Ending, Record
+
+
+class AgentUnavailable(Exception):
+    """No agent could be connected; the caller gets 503 and may try again.
+
+    Attributes:
+        reason: Short, for the log and the admin: what was tried and what came back.
+        retry_after_s: When another attempt makes sense.
+    """
+
+    def __init__(self, reason: str, retry_after_s: int = 5) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class CallOffer:
+    """An INVITE we are willing to answer. All text has been through `clean`."""
+
+    call_id: str
+    sip_call_id: str
+    trunk: str
+    did: str
+    caller_number: str
+    received_s: float
+    """When the INVITE was read, on the loop's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSchema:
+    """A tool as the model is told of it."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    """JSON Schema of the arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool brought back. `output` is what the model reads, also after an error."""
+
+    output: str
+    error: str | None = None
+    ends_call: bool = False
+    """The agent has said or will say goodbye; hang up once it was heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentProfile:
+    """Who answers: one `[[agents]]` table."""
+
+    name: str
+    instructions: str
+    greeting: str
+    voice: str
+    tools: tuple[ToolSchema, ...] = field(default=())
+
+
+class MediaPort(Protocol):
+    """The bridge as the phone's clock sees it: two calls per 20 ms, in one tick.
+
+    Both run on the event loop and must not block, log or raise.
+    """
+
+    def hear_caller(self, frame: Frame) -> None:
+        """Take what the caller said in the last 20 ms."""
+        ...
+
+    def speak_to_caller(self) -> Frame:
+        """Give what the caller shall hear in the next 20 ms."""
+        ...
+
+
+class CallerLeg(Protocol):
+    """The telephone side of a call."""
+
+    @property
+    def offer(self) -> CallOffer: ...
+
+    def connect(self, media: MediaPort) -> None:
+        """Let the phone's clock drive this bridge, from the first media on."""
+        ...
+
+    async def answer(self) -> None:
+        """Send 200 and wait until audio can flow (ACK seen, media up).
+
+        Raises:
+            LegClosed: The caller gave up first.
+        """
+        ...
+
+    def reject(self, status: int, retry_after_s: int | None = None) -> None:
+        """Refuse the INVITE with a final SIP status. Harmless once it is over."""
+        ...
+
+    def hang_up(self) -> None:
+        """BYE, or a 603 before the answer. Harmless once it is over."""
+        ...
+
+    async def closed(self) -> Ending:
+        """Wait until the far end or the network ended the dialog, and say how."""
+        ...
+
+    def quality(self) -> Mapping[str, object]:
+        """Packets, loss and jitter so far, both directions; {} before media."""
+        ...
+
+
+class LegClosed(Exception):
+    """The leg is gone; there is nobody to hear or to speak to."""
+
+
+class AgentLeg(Protocol):
+    """The model's side of a call.
+
+    How the far end takes turns is its own affair: it may run them itself, or
+    the adapter may drive them. The call only speaks and listens.
+    """
+
+    @property
+    def realtime_call_id(self) -> str: ...
+
+    def write_frame(self, frame: Frame) -> None:
+        """Send the caller's next 20 ms up. Never blocks, never raises."""
+        ...
+
+    def read_frame(self) -> Frame:
+        """Give the next 20 ms for the caller's ear; silence when nothing is due."""
+        ...
+
+    def flush(self) -> int:
+        """Drop what has arrived but was not read; return how many ms were dropped.
+
+        Speech still on its way from the interrupted response is dropped too.
+        """
+        ...
+
+    def buffered_ms(self) -> int:
+        """How much speech has arrived and was not read yet."""
+        ...
+
+    def events(self) -> AsyncIterator[CallEvent]:
+        """Facts as they arrive; ends after `AgentGone`."""
+        ...
+
+    def greet(self, greeting: str) -> None:
+        """Let the agent open the conversation with these words, now."""
+        ...
+
+    def speak(self, instructions: str) -> None:
+        """Let the agent say something in its own words, as soon as it is free."""
+        ...
+
+    def give_tool_output(self, tool_call_id: str, output: str, *, reply: bool = True) -> None:
+        """Hand back a tool's output. With `reply` the agent goes on speaking
+        once every output of that response is there."""
+        ...
+
+
+class AgentConnector(Protocol):
+    """Opens agent legs."""
+
+    def open(
+        self, profile: AgentProfile, offer: CallOffer
+    ) -> AbstractAsyncContextManager[AgentLeg]:
+        """Connect one session; entered, it can hear and speak.
+
+        Raises:
+            AgentUnavailable: It could not be opened within the timeout.
+        """
+        ...
+
+
+class Toolbox(Protocol):
+    """Runs tools."""
+
+    async def run(self, name: str, arguments: str) -> ToolResult:
+        """Run one tool to its end or its timeout. Errors are results, not exceptions."""
+        ...
+
+
+Journal = Callable[[Record], None]
+"""Puts a record on its way to the log. Never blocks and never fails the call."""

@@ -1,0 +1,18 @@
+"""`[embedded]`: the offline Realtime server."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EmbeddedSettings(BaseModel):
+    """`[embedded]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: str = Field(
+        "127.0.0.1:0", pattern=r"^.+:\d{1,5}$", description="Port 0: any free port."
+    )
+    facts_file: Path | None = Field(
+        None, description="YAML with what the receptionist knows; a bakery when absent."
+    )

@@ -1,0 +1,1 @@
+"""The Realtime leg: one session over WebRTC, its audio and its events."""

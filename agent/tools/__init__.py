@@ -1,0 +1,1 @@
+"""What the model may ask us to do during a call."""
