@@ -168,8 +168,11 @@ class AgentLeg(Protocol):
         ...
 
     def give_tool_output(self, tool_call_id: str, output: str, *, reply: bool = True) -> None:
-        """Hand back a tool's output. With `reply` the agent goes on speaking
-        once every output of that response is there."""
+        """Hand back a tool's output.
+
+        With `reply` the agent goes on speaking once every output of that
+        response is there; without it, it waits for the caller.
+        """
         ...
 
 

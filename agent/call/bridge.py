@@ -1,0 +1,43 @@
+"""Two legs joined: the caller's mouth to the agent's ear, and back.
+
+The phone's clock drives both directions in one tick every 20 ms::
+
+    caller -> hear_caller     -> agent.write_frame    (encoded and sent at once)
+    caller <- speak_to_caller <- agent.read_frame     (decoded when it is due)
+
+Nothing is queued here, so nothing can lag here. What passes is only measured:
+when either side was last heard decides turn latency and what was interrupted.
+"""
+
+from collections.abc import Callable
+
+from agent.audio.frame import Frame
+from agent.audio.voice import VoiceTrack
+from agent.call.ports import AgentLeg
+
+
+class Bridge:
+    """The `MediaPort` of one call."""
+
+    def __init__(self, agent: AgentLeg, now_ms: Callable[[], int]) -> None:
+        """Join the agent's leg.
+
+        Args:
+            agent: Where the caller's frames go and the ear's frames come from.
+            now_ms: Milliseconds since the answer; the tracks are kept on this clock.
+        """
+        self._agent = agent
+        self._now_ms = now_ms
+        self.caller_track = VoiceTrack()
+        self.agent_track = VoiceTrack()
+
+    def hear_caller(self, frame: Frame) -> None:
+        """Pass 20 ms of the caller on, in the tick they came."""
+        self.caller_track.note(frame, self._now_ms())
+        self._agent.write_frame(frame)
+
+    def speak_to_caller(self) -> Frame:
+        """Fetch the 20 ms that are due at the caller's ear."""
+        frame = self._agent.read_frame()
+        self.agent_track.note(frame, self._now_ms())
+        return frame

@@ -1,0 +1,309 @@
+"""What was said, by whom, when, and how much of it was heard.
+
+Takes call events and the measured voice tracks, returns records for the log
+and says when the ear must be cleared. Decides only; no I/O, no clock: every
+method is told `now_ms`, milliseconds since the answer.
+
+Turns keep the order of the conversation's item chain. The caller's transcript
+often arrives after the agent's reply has begun, so arrival says nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.audio.voice import VoiceTrack
+from agent.call.events import (
+    AgentInterrupted,
+    AgentSpeaking,
+    AgentSpoke,
+    AgentText,
+    AgentTextDelta,
+    CallerSpeechStarted,
+    CallerSpeechStopped,
+    CallerText,
+    CallerTextFailed,
+    CallEvent,
+    ResponseEnded,
+    Speaker,
+    TurnBegan,
+    TurnTruncated,
+)
+from agent.call.records import TurnRecord
+
+SPOKEN_CHARS_PER_S = 15
+"""How fast a telephone voice gets through text; measured 14 to 16 on English replies."""
+
+_ONSET_LOOKBACK_MS = 250
+"""Audio may reach the ear before the event that announces it: two channels, no common order."""
+
+_RECENT_MS = 600
+"""The far end hears speech only after its onset; a voice this recent is the one it means."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One turn while it is being put together."""
+
+    item_id: str
+    speaker: Speaker
+    response_id: str = ""
+    text: str = ""
+    heard_text: str = ""
+    interrupted: bool = False
+    over: bool = False
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    latency_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What follows from one event."""
+
+    records: list[TurnRecord] = field(default_factory=list)
+    clear_ear: bool = False
+    """Whatever still waits for the caller's ear must be dropped now."""
+
+
+class Conversation:
+    """The turns of one call, from the greeting to the ending."""
+
+    def __init__(self, call_id: str, caller_track: VoiceTrack, agent_track: VoiceTrack) -> None:
+        self._call_id = call_id
+        self._caller_track = caller_track
+        self._agent_track = agent_track
+        self._chain: list[str] = []
+        self._turns: dict[str, _Turn] = {}
+        self._spoken_in: dict[str, list[_Turn]] = {}
+        self._touched: set[str] = set()
+        self._agent_ended_ms = 0
+        self._speaking_ms: dict[str, int] = {}
+        self._usage: dict[str, int] = {}
+        self._last_told: dict[str, TurnRecord] = {}
+
+    @property
+    def agent_is_speaking(self) -> bool:
+        """Audio of some response has begun and neither ended nor been cut."""
+        return bool(self._speaking_ms)
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """Tokens of all responses so far, summed by kind."""
+        return self._usage
+
+    def receive(self, event: CallEvent, now_ms: int) -> Outcome:
+        """Take one event; return what the log must be told and whether to clear the ear."""
+        outcome = Outcome()
+        match event:
+            case TurnBegan(item_id, previous_item_id, speaker):
+                self._begin(item_id, previous_item_id, speaker, now_ms)
+            case CallerSpeechStarted(item_id):
+                outcome.clear_ear = self.agent_is_speaking
+                self._cut_agent(tuple(self._speaking_ms), now_ms)
+                self._caller_turn(item_id).started_ms = self._caller_onset(now_ms)
+            case CallerSpeechStopped(item_id):
+                self._caller_turn(item_id).ended_ms = self._caller_track.last_voiced_before(now_ms)
+            case CallerText(item_id, text):
+                turn = self._caller_turn(item_id)
+                turn.text = turn.heard_text = text
+                turn.over = True
+            case CallerTextFailed(item_id):
+                self._caller_turn(item_id).over = True
+            case AgentTextDelta(item_id, response_id, text):
+                turn = self._agent_turn(item_id, response_id)
+                if not turn.over:
+                    turn.text += text
+            case AgentText(item_id, response_id, text):
+                turn = self._agent_turn(item_id, response_id)
+                turn.text = text
+                if turn.over:
+                    turn.heard_text = self._heard(turn)
+            case AgentSpeaking(response_id):
+                self._speaking_ms.setdefault(response_id, now_ms)
+            case AgentSpoke(response_id):
+                self._finish_response(response_id, now_ms)
+            case AgentInterrupted(response_id):
+                outcome.clear_ear = True
+                self._cut_agent((response_id,), now_ms)
+            case TurnTruncated(item_id, audio_end_ms):
+                self._truncate(item_id, audio_end_ms)
+            case ResponseEnded(usage=usage) if usage:
+                self._add_usage(usage)
+            case _:
+                pass
+        outcome.records = self._changed(now_ms)
+        return outcome
+
+    def finish(self, now_ms: int) -> list[TurnRecord]:
+        """The call is over: what the agent was still saying was heard only in part."""
+        self._cut_agent(tuple(self._speaking_ms), now_ms)
+        for turn in self._turns.values():
+            if turn.speaker == "agent" and not turn.over:
+                self._end_agent_turn(turn, now_ms, interrupted=True)
+        return self._changed(now_ms)
+
+    # --- the chain
+
+    def _begin(
+        self, item_id: str, previous_item_id: str | None, speaker: Speaker | None, now_ms: int
+    ) -> None:
+        if item_id not in self._chain:
+            self._insert(item_id, previous_item_id)
+        if speaker == "caller":
+            turn = self._caller_turn(item_id)
+            if turn.started_ms is None:
+                turn.started_ms = self._caller_onset(now_ms)
+        elif speaker == "agent":
+            self._agent_turn(item_id, "")
+
+    def _insert(self, item_id: str, previous_item_id: str | None) -> None:
+        if previous_item_id in self._chain[:-1]:
+            place = self._chain.index(previous_item_id) + 1
+            self._touched.update(self._chain[place:])
+            self._chain.insert(place, item_id)
+        else:
+            self._chain.append(item_id)
+
+    def _caller_turn(self, item_id: str) -> _Turn:
+        self._touched.add(item_id)
+        return self._turns.setdefault(item_id, _Turn(item_id, "caller"))
+
+    def _agent_turn(self, item_id: str, response_id: str) -> _Turn:
+        self._touched.add(item_id)
+        turn = self._turns.setdefault(item_id, _Turn(item_id, "agent"))
+        if response_id and not turn.response_id:
+            turn.response_id = response_id
+            self._spoken_in.setdefault(response_id, []).append(turn)
+        if item_id not in self._chain:
+            self._chain.append(item_id)
+        return turn
+
+    # --- the ear
+
+    def _caller_onset(self, now_ms: int) -> int:
+        runs = self._caller_track.runs
+        if runs and runs[-1][1] > now_ms - _RECENT_MS:
+            return runs[-1][0]
+        return max(now_ms, 0)
+
+    def _note_start(self, turn: _Turn) -> None:
+        """Find when this turn reached the ear, and how long the caller had waited for it."""
+        speaking_ms = self._speaking_ms.get(turn.response_id)
+        if turn.started_ms is not None or speaking_ms is None:
+            return
+        turn.started_ms = self._agent_track.first_voiced_since(
+            max(speaking_ms - _ONSET_LOOKBACK_MS, self._agent_ended_ms)
+        )
+        if turn.started_ms is not None and self._caller_spoke_last(turn):
+            last_voiced_ms = self._caller_track.last_voiced_before(turn.started_ms)
+            if last_voiced_ms is not None:
+                turn.latency_ms = turn.started_ms - last_voiced_ms
+
+    def _caller_spoke_last(self, turn: _Turn) -> bool:
+        for item_id in reversed(self._chain[: self._chain.index(turn.item_id)]):
+            earlier = self._turns.get(item_id)
+            if earlier is not None:
+                return earlier.speaker == "caller"
+        return False
+
+    def _finish_response(self, response_id: str, now_ms: int) -> None:
+        for turn in self._spoken_in.get(response_id, ()):
+            self._end_agent_turn(turn, now_ms, interrupted=False)
+        self._speaking_ms.pop(response_id, None)
+
+    def _cut_agent(self, response_ids: tuple[str, ...], now_ms: int) -> None:
+        for response_id in response_ids:
+            for turn in self._spoken_in.get(response_id, ()):
+                self._end_agent_turn(turn, now_ms, interrupted=True)
+            self._speaking_ms.pop(response_id, None)
+
+    def _end_agent_turn(self, turn: _Turn, now_ms: int, *, interrupted: bool) -> None:
+        self._note_start(turn)
+        self._touched.add(turn.item_id)
+        if turn.over:
+            return
+        turn.over = True
+        turn.interrupted = interrupted
+        turn.ended_ms = self._agent_track.last_voiced_before(now_ms) or now_ms
+        turn.heard_text = self._heard(turn)
+        self._agent_ended_ms = max(self._agent_ended_ms, turn.ended_ms)
+
+    def _truncate(self, item_id: str, audio_end_ms: int) -> None:
+        turn = self._turns.get(item_id)
+        if turn is None or turn.speaker != "agent" or not turn.interrupted:
+            return
+        if turn.started_ms is not None and turn.ended_ms is not None:
+            turn.ended_ms = min(turn.ended_ms, turn.started_ms + audio_end_ms)
+        self._touched.add(item_id)
+        turn.heard_text = self._heard(turn)
+
+    def _heard(self, turn: _Turn) -> str:
+        """The words that fit into the time the ear was given; whole words only."""
+        if not turn.interrupted:
+            return turn.text
+        if turn.started_ms is None or turn.ended_ms is None:
+            return ""
+        chars = (turn.ended_ms - turn.started_ms) * SPOKEN_CHARS_PER_S // 1000
+        if chars >= len(turn.text):
+            return turn.text
+        return turn.text[: turn.text.rfind(" ", 0, chars + 1) + 1].rstrip()
+
+    # --- what the log is told
+
+    def _add_usage(self, usage: Mapping[str, object], prefix: str = "") -> None:
+        for key, value in usage.items():
+            if isinstance(value, Mapping):
+                self._add_usage(value, f"{prefix}{key.removesuffix('_details')}_")
+            elif isinstance(value, int) and value >= 0:
+                name = f"{prefix}{key}"
+                self._usage[name] = self._usage.get(name, 0) + value
+
+    def _changed(self, now_ms: int) -> list[TurnRecord]:
+        for response_id in self._speaking_ms:
+            self._touched.update(turn.item_id for turn in self._spoken_in.get(response_id, ()))
+        touched, self._touched = self._touched, set()
+        changed = []
+        for item_id in sorted(touched & self._turns.keys(), key=self._position):
+            turn = self._turns[item_id]
+            position = self._position(item_id)
+            if position < 0 or (turn.speaker == "agent" and not turn.text):
+                continue
+            self._note_start(turn)
+            streaming = turn.speaker == "agent" and not turn.over
+            told = self._last_told.get(item_id)
+            started_ms = turn.started_ms
+            if started_ms is None:
+                started_ms = told.started_ms if told else max(now_ms, 0)
+            record = TurnRecord(
+                call_id=self._call_id,
+                item_id=item_id,
+                position=position,
+                speaker=turn.speaker,
+                text=turn.text,
+                heard_text=turn.heard_text,
+                interrupted=turn.interrupted,
+                started_ms=started_ms,
+                ended_ms=turn.ended_ms,
+                latency_ms=turn.latency_ms,
+            )
+            if record != told and not (streaming and self._only_grew(told, record)):
+                self._last_told[item_id] = record
+                changed.append(record)
+        return changed
+
+    def _position(self, item_id: str) -> int:
+        """Where the item stands in the chain; -1 while it has no place in it yet."""
+        for position in range(len(self._chain) - 1, -1, -1):
+            if self._chain[position] == item_id:
+                return position
+        return -1
+
+    @staticmethod
+    def _only_grew(told: TurnRecord | None, record: TurnRecord) -> bool:
+        """A few more words of a sentence in progress are not worth a write each."""
+        return (
+            told is not None
+            and told.position == record.position
+            and told.started_ms == record.started_ms
+            and len(record.text) - len(told.text) < SPOKEN_CHARS_PER_S * 2
+        )

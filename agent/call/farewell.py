@@ -1,0 +1,78 @@
+"""When a goodbye has been heard, so that the line may be closed.
+
+The model asks for `hang_up` while its last sentence is still on its way to the
+ear. Hanging up then would cut it; waiting for ever would keep the line. Decides
+only: told events and `now_ms`, answers `is_due`.
+"""
+
+from agent.call.events import (
+    AgentInterrupted,
+    AgentSpeaking,
+    AgentSpoke,
+    AgentTextDelta,
+    CallerSpeechStarted,
+    CallEvent,
+    ResponseEnded,
+)
+
+
+class Farewell:
+    """One call's goodbye: asked for, spoken, heard, or taken back."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        """Wait at most `timeout_ms` from the request for the last sentence to be heard."""
+        self._timeout_ms = timeout_ms
+        self._deadline_ms: int | None = None
+        self._awaited_response_id: str | None = None
+        self._asking_response_id = ""
+        self._speech: dict[str, bool] = {}
+        self._heard = False
+
+    @property
+    def is_pending(self) -> bool:
+        """The agent wants to hang up and the caller has not spoken since."""
+        return self._deadline_ms is not None
+
+    def ask(self, response_id: str, now_ms: int) -> bool:
+        """The response `response_id` asked to hang up.
+
+        Returns:
+            True if that response says the goodbye itself; False if the model
+            must still be asked for one.
+        """
+        self._deadline_ms = now_ms + self._timeout_ms
+        self._asking_response_id = response_id
+        speaks = response_id in self._speech
+        self._awaited_response_id = response_id if speaks else None
+        self._heard = speaks and not self._speech[response_id]
+        return speaks
+
+    def receive(self, event: CallEvent) -> None:
+        """Follow who speaks; a caller who speaks again takes the goodbye back."""
+        match event:
+            case AgentTextDelta(response_id=response_id) | AgentSpeaking(response_id):
+                self._speech.setdefault(response_id, True)
+                if self.is_pending and self._awaited_response_id is None:
+                    self._awaited_response_id = response_id
+            case AgentSpoke(response_id):
+                self._speech[response_id] = False
+                self._heard = self._heard or response_id == self._awaited_response_id
+            case AgentInterrupted(response_id):
+                self._speech[response_id] = False
+            case CallerSpeechStarted() if not self._heard:
+                self._deadline_ms = None
+            case ResponseEnded(response_id, "failed") if response_id != self._asking_response_id:
+                self._heard = self._heard or self._awaited_response_id in (None, response_id)
+            case _:
+                pass
+
+    def is_due(self, now_ms: int, buffered_ms: int) -> bool:
+        """Tell whether to hang up now.
+
+        Args:
+            now_ms: Milliseconds since the answer.
+            buffered_ms: Speech that still waits for the caller's ear.
+        """
+        if self._deadline_ms is None:
+            return False
+        return (self._heard and buffered_ms == 0) or now_ms >= self._deadline_ms
