@@ -57,6 +57,7 @@ class TrunkSettings(BaseModel):
     name: str = Field(min_length=1, max_length=64)
     allow: tuple[Network, ...] = ()
     transport: Literal["udp", "tcp"] = "udp"
+    srtp: Literal["off"] = "off"
     codecs: tuple[Codec, ...] = Field(("PCMU", "PCMA"), min_length=1)
 
 

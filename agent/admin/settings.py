@@ -12,3 +12,4 @@ class AdminSettings(BaseModel):
     token: SecretStr | None = Field(
         None, description="Only by environment; without one, a token is made at first start."
     )
+    token_file: str | None = Field(None, description="A file that holds the token.")

@@ -1,5 +1,7 @@
 """What a call may be told by configuration."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -18,3 +20,12 @@ class LimitSettings(BaseModel):
     goodbye_timeout_s: float = Field(
         12, gt=0, description="How long the last sentence may take before we hang up anyway."
     )
+
+
+class RecordingSettings(BaseModel):
+    """`[recording]`: not built yet, so only `enabled = false` is accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: Literal[False] = False
+    folder: str = "recordings"

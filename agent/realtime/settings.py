@@ -38,6 +38,7 @@ class RealtimeSettings(BaseModel):
     provider: Literal["auto", "openai", "embedded"] = "auto"
     base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^\s?#]+$")
     api_key: SecretStr | None = Field(None, description="Only by environment or api_key_file.")
+    api_key_file: str | None = Field(None, description="A file that holds the key.")
     model: str = Field("gpt-realtime-2.1", min_length=1)
     transport: Literal["webrtc"] = "webrtc"
     codec: Literal["opus"] = "opus"

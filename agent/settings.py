@@ -1,0 +1,268 @@
+"""The configuration: one TOML file, the environment, and nothing else.
+
+Read once, at the start; every room is handed its own frozen part. A key of the
+file can be replaced by `TRUNKLINE_<SECTION>__<KEY>`; secrets come only from the
+environment or from a `*_file`.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from agent.admin.settings import AdminSettings
+from agent.call.settings import LimitSettings, RecordingSettings
+from agent.embedded.settings import EmbeddedSettings
+from agent.realtime.settings import RealtimeSettings
+from agent.store.settings import DatabaseSettings
+from agent.tools.settings import ToolSettings
+from agent.tools.toolbox import TOOL_NAMES
+from sip.settings import RouteSettings, SipSettings, TrunkSettings
+
+_PREFIX = "TRUNKLINE_"
+_OTHER_VARIABLES = {"TRUNKLINE_CONFIG", "TRUNKLINE_ADMIN_TOKEN"}
+_SECRETS = {
+    ("realtime", "api_key"): "OPENAI_API_KEY, TRUNKLINE_REALTIME__API_KEY or realtime.api_key_file",
+    ("admin", "token"): "TRUNKLINE_ADMIN_TOKEN or admin.token_file",
+}
+_SECRET_WORDS = ("key", "token", "password", "secret", "url")
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the text names file, key, value and what is accepted."""
+
+
+class AgentSettings(BaseModel):
+    """One `[[agents]]` table: who answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=64)
+    instructions: str = Field(
+        "You answer the phone for a bakery. Be brief and friendly; this is a telephone call.",
+        max_length=64_000,
+    )
+    greeting: str = Field("Hello, this is the bakery. How can I help?", max_length=1_000)
+    voice: str = Field("marin", min_length=1)
+    tools: tuple[str, ...] = ("hang_up", "weather")
+
+
+class LogSettings(BaseModel):
+    """`[log]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured, by room."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    sip: SipSettings = SipSettings()
+    realtime: RealtimeSettings = RealtimeSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    admin: AdminSettings = AdminSettings()
+    recording: RecordingSettings = RecordingSettings()
+    limits: LimitSettings = LimitSettings()
+    tools: ToolSettings = ToolSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    log: LogSettings = LogSettings()
+    agents: tuple[AgentSettings, ...] = ()
+    trunks: tuple[TrunkSettings, ...] = ()
+    routes: tuple[RouteSettings, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, which comes in as `init_settings`."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _refer_to_what_exists(self) -> "Settings":
+        _once("agents", (agent.name for agent in self.agents))
+        _once("trunks", (trunk.name for trunk in self.trunks))
+        _once("routes", (route.did for route in self.routes))
+        names = [agent.name for agent in self.answering_agents]
+        for agent in self.agents:
+            for tool in agent.tools:
+                if tool not in TOOL_NAMES:
+                    raise ValueError(
+                        f"agents.{agent.name}.tools: found {tool!r},"
+                        f" accepted are: {', '.join(TOOL_NAMES)}"
+                    )
+        for route in self.routes:
+            if route.agent not in names:
+                raise ValueError(
+                    f"routes.{route.did}.agent: found {route.agent!r},"
+                    f" accepted are the names under [[agents]]: {', '.join(names)}"
+                )
+        return self
+
+    @property
+    def answering_agents(self) -> tuple[AgentSettings, ...]:
+        """The configured agents, or the built-in one."""
+        return self.agents or (AgentSettings(name="receptionist"),)
+
+    @property
+    def provider(self) -> Literal["openai", "embedded"]:
+        """Who the caller will talk to: with no key and no wish, the embedded server."""
+        if self.realtime.provider == "auto":
+            return "openai" if self.realtime.api_key else "embedded"
+        return self.realtime.provider
+
+
+def load_settings(
+    path: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Find, read and check the configuration.
+
+    Args:
+        path: The file named with `-c`; otherwise `$TRUNKLINE_CONFIG`, then
+            `./trunkline.toml`, then `/etc/trunkline/trunkline.toml`, then none.
+        environment: Looked into for `TRUNKLINE_CONFIG` and secrets; the
+            process's own by default.
+
+    Raises:
+        ConfigurationError: With one message fit for stderr.
+    """
+    environment = os.environ if environment is None else environment
+    file = _find(path, environment)
+    values = _read(file) if file else {}
+    source = str(file) if file else "built-in configuration"
+    _refuse_secrets(values, source)
+    _refuse_unknown_variables(environment)
+    _add_secrets(values, environment, source)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, source, environment)) from None
+
+
+def _find(path: Path | None, environment: Mapping[str, str]) -> Path | None:
+    named = path or (
+        Path(environment["TRUNKLINE_CONFIG"]) if environment.get("TRUNKLINE_CONFIG") else None
+    )
+    if named is not None:
+        if not named.is_file():
+            raise ConfigurationError(f"{named}: there is no such file")
+        return named
+    for candidate in (Path("trunkline.toml"), Path("/etc/trunkline/trunkline.toml")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file}: not valid TOML: it is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _refuse_secrets(values: Mapping[str, Any], source: str) -> None:
+    for (section, key), instead in _SECRETS.items():
+        table = values.get(section)
+        if isinstance(table, dict) and key in table:
+            raise ConfigurationError(
+                f"{source}: {section}.{key}: found a secret in the file;"
+                f" accepted only through {instead}"
+            )
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    for name in environment:
+        if not name.startswith(_PREFIX) or name in _OTHER_VARIABLES:
+            continue
+        section = name.removeprefix(_PREFIX).split("__")[0].lower()
+        if section not in Settings.model_fields:
+            known = ", ".join(f"{_PREFIX}{field.upper()}__…" for field in Settings.model_fields)
+            raise ConfigurationError(f"environment: {name}: unknown; accepted are: {known}")
+
+
+def _add_secrets(values: dict[str, Any], environment: Mapping[str, str], source: str) -> None:
+    """Fill in secrets from the plain variables and from files named in the configuration."""
+    plain = {
+        ("realtime", "api_key"): environment.get("OPENAI_API_KEY"),
+        ("admin", "token"): environment.get("TRUNKLINE_ADMIN_TOKEN"),
+    }
+    for (section, key), secret in plain.items():
+        table = values.setdefault(section, {})
+        if not isinstance(table, dict):
+            continue
+        file_key = f"{key}_file"
+        variable = f"{_PREFIX}{section.upper()}__{file_key.upper()}"
+        file = environment.get(variable) or table.get(file_key)
+        if not secret and isinstance(file, str):
+            try:
+                secret = Path(file).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(
+                    f"{source}: {section}.{file_key}: found {file!r}, which cannot be read: {error}"
+                ) from None
+        if secret:
+            table[key] = SecretStr(secret)
+
+
+def _once(section: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{section}: found {name!r} twice, accepted is each name once")
+        seen.add(name)
+
+
+def _explain(error: ValidationError, source: str, environment: Mapping[str, str]) -> str:
+    """One line a finding: where, what was found, what is accepted."""
+    return "\n".join(_explain_one(detail, source, environment) for detail in error.errors())
+
+
+def _explain_one(detail: ErrorDetails, source: str, environment: Mapping[str, str]) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    variable = _PREFIX + "__".join(str(part).upper() for part in detail["loc"])
+    where = f"environment: {variable}" if variable in environment else f"{source}: {key}"
+    message = detail["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{source}: {message}"
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown key; accepted are: {', '.join(_known_keys(detail['loc'][:-1]))}"
+    if detail["type"] == "missing":
+        return f"{where}: missing; it is required"
+    last = str(detail["loc"][-1]).lower()
+    found = "a value" if any(word in last for word in _SECRET_WORDS) else repr(detail["input"])
+    accepted = message[0].lower() + message[1:]
+    accepted = accepted.removeprefix("input should be ").removeprefix("must be ")
+    return f"{where}: found {found[:200]}, accepted: {accepted}"
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    model: Any = Settings
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        arguments = getattr(annotation, "__args__", ())
+        model = arguments[0] if arguments else annotation
+    return sorted(model.model_fields)
