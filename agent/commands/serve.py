@@ -1,0 +1,61 @@
+"""`trunkline serve`: the agent in the foreground, until a signal ends it."""
+
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from agent.admin.server import AdminUnavailable
+from agent.embedded.process import EmbeddedServerError
+from agent.service import ServiceFacts, open_service
+from agent.settings import Settings
+from agent.store.database import DatabaseUnavailable
+from sip.endpoint import SipUnavailable
+
+
+def run_serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Returns:
+        0 after an orderly end; 2 if it could not start, with one message on stderr.
+    """
+    try:
+        uvloop.run(_serve(settings))
+    except (AdminUnavailable, DatabaseUnavailable, EmbeddedServerError, SipUnavailable) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop.set)
+    async with open_service(settings) as facts:
+        print(_banner(facts), flush=True)
+        await told_to_stop.wait()
+
+
+def _banner(facts: ServiceFacts) -> str:
+    """What to dial, which page to open, who answers."""
+    build = "the PJSIP wheel" if facts.is_wheel else "this PJSIP build"
+    talks = (
+        "the embedded Realtime server, offline (no OPENAI_API_KEY)"
+        if facts.embedded
+        else facts.realtime_url
+    )
+    lines = [
+        "",
+        "Trunkline answers the telephone.",
+        "",
+        f"  dial    sip:agent@{facts.sip_address}   with any softphone,",
+        f'          or: trunkline call sip:agent@{facts.sip_address} --say "When do you open?"',
+        f"  open    {facts.admin_url}",
+        f"  talks   through {talks}",
+        f"  calls   {facts.max_calls} at once ({build})",
+    ]
+    if facts.admin_token is not None:
+        lines.append(f"  token   {facts.admin_token}   (shown this once; the page asks for it)")
+    return "\n".join([*lines, ""])

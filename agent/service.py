@@ -1,0 +1,206 @@
+"""Everything plugged together: one process that answers calls.
+
+    open_service: database -> journal -> Realtime (embedded or far away)
+                  -> tools -> admin -> SIP, last, because it lets callers in
+
+Left in reverse: first no new calls, then the running ones are given time, then
+their log is written, then the doors close.
+"""
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpx
+import structlog
+
+from agent.admin.app import create_app
+from agent.admin.server import open_admin
+from agent.call.handler import Call
+from agent.call.ports import AgentProfile, Journal
+from agent.call.records import Ending
+from agent.embedded.process import open_embedded_server
+from agent.realtime.leg import RealtimeConnector
+from agent.realtime.settings import RealtimeSettings
+from agent.settings import Settings
+from agent.store.calls import CallLog
+from agent.store.database import open_database
+from agent.store.journal import open_journal
+from agent.store.tokens import open_tokens
+from agent.tools.toolbox import Toolbox
+from sip.endpoint import SipEndpoint, open_endpoint
+from sip.leg import SipLeg
+
+_SWITCH_INTERVAL_S = 0.0005
+"""How long another thread may hold the interpreter while a frame is due; at the
+default 5 ms the 20 ms tick stretched to 107 ms under load, at this to 20.7."""
+
+_END_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True)
+class ServiceFacts:
+    """What a person at the terminal wants to know once it runs."""
+
+    sip_address: str
+    admin_url: str
+    admin_token: str | None
+    """Only when it was made in this very start."""
+    realtime_url: str
+    embedded: bool
+    max_calls: int
+    is_wheel: bool
+
+
+class Switchboard:
+    """Who is on the line, and whether anybody else may come in."""
+
+    def __init__(
+        self,
+        profiles: Mapping[str, AgentProfile],
+        default: AgentProfile,
+        connector: RealtimeConnector,
+        toolbox: Toolbox,
+        journal: Journal,
+        settings: Settings,
+    ) -> None:
+        """Take what every call needs."""
+        self._profiles = profiles
+        self._default = default
+        self._connector = connector
+        self._toolbox = toolbox
+        self._journal = journal
+        self._limits = settings.limits
+        self._calls: dict[str, tuple[Call, asyncio.Task[Ending]]] = {}
+        self.is_accepting = False
+
+    @property
+    def call_count(self) -> int:
+        """Calls that ring, talk or are being cleaned up after."""
+        return len(self._calls)
+
+    def take(self, leg: SipLeg) -> None:
+        """Start a call for an offered leg."""
+        profile = self._profiles.get(leg.agent_name or "", self._default)
+        call = Call(leg, profile, self._connector, self._toolbox, self._journal, self._limits)
+        task = asyncio.get_running_loop().create_task(call.run(), name=f"call {call.call_id}")
+        self._calls[call.call_id] = (call, task)
+        task.add_done_callback(lambda _: self._forget(call.call_id))
+
+    def _forget(self, call_id: str) -> None:
+        del self._calls[call_id]
+        if not self._calls:
+            # Frames are late when the collector runs in mid-call; between calls nobody hears it.
+            gc.collect()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more calls, give the running ones time, then end them."""
+        self.is_accepting = False
+        if not self._calls:
+            return
+        log = structlog.get_logger()
+        log.info("= draining", calls=len(self._calls), timeout_s=timeout_s)
+        await asyncio.wait([task for _, task in self._calls.values()], timeout=timeout_s or 0.01)
+        for call, _ in list(self._calls.values()):
+            call.end(Ending("trunkline", "shutting down"))
+        if self._calls:
+            tasks = [task for _, task in self._calls.values()]
+            _, pending = await asyncio.wait(tasks, timeout=_END_TIMEOUT_S)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[ServiceFacts]:
+    """Open every door, in order; entered, calls are answered.
+
+    Raises:
+        DatabaseUnavailable, SipUnavailable, AdminUnavailable, EmbeddedServerError:
+            Each with a text that says what to do.
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings.database))
+        log_reader = CallLog(database)
+        journal = await stack.enter_async_context(open_journal(database))
+        await log_reader.mark_orphans(datetime.now(UTC))
+        tokens, first_token = await open_tokens(database, settings.admin.token)
+        realtime = settings.realtime
+        embedded = settings.provider == "embedded"
+        if embedded:
+            url = await stack.enter_async_context(open_embedded_server(settings.embedded))
+            realtime = realtime.model_copy(update={"base_url": url})
+        client = await stack.enter_async_context(httpx.AsyncClient(trust_env=not embedded))
+        toolbox = Toolbox(settings.tools, client)
+        profiles = _profiles(settings, toolbox)
+        switchboard = Switchboard(
+            profiles,
+            next(iter(profiles.values())),
+            RealtimeConnector(realtime, client),
+            toolbox,
+            journal,
+            settings,
+        )
+        app = create_app(log_reader, tokens, is_ready=lambda: switchboard.is_accepting)
+        admin_url = await stack.enter_async_context(open_admin(settings.admin, app))
+        endpoint = await stack.enter_async_context(
+            open_endpoint(
+                settings.sip,
+                settings.trunks,
+                settings.routes,
+                on_call=switchboard.take,
+                accepting=lambda: switchboard.is_accepting,
+                no_rtp_timeout_s=settings.limits.no_rtp_timeout_s,
+            )
+        )
+        _tune_collector()
+        switchboard.is_accepting = True
+        try:
+            yield _facts(settings, realtime, endpoint, admin_url, first_token, embedded)
+        finally:
+            await switchboard.drain(settings.limits.drain_timeout_s)
+
+
+def _profiles(settings: Settings, toolbox: Toolbox) -> dict[str, AgentProfile]:
+    return {
+        agent.name: AgentProfile(
+            name=agent.name,
+            instructions=agent.instructions,
+            greeting=agent.greeting,
+            voice=agent.voice,
+            tools=toolbox.schemas(agent.tools),
+        )
+        for agent in settings.answering_agents
+    }
+
+
+def _tune_collector() -> None:
+    """Keep the garbage collector from walking everything that lives as long as we do."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 1_000)
+
+
+def _facts(
+    settings: Settings,
+    realtime: RealtimeSettings,
+    endpoint: SipEndpoint,
+    admin_url: str,
+    first_token: str | None,
+    embedded: bool,
+) -> ServiceFacts:
+    host = settings.sip.listen.rpartition(":")[0]
+    return ServiceFacts(
+        sip_address=host if endpoint.port == 5060 else f"{host}:{endpoint.port}",
+        admin_url=admin_url,
+        admin_token=first_token,
+        realtime_url=realtime.base_url,
+        embedded=embedded,
+        max_calls=endpoint.max_calls,
+        is_wheel=endpoint.is_wheel,
+    )

@@ -1,0 +1,166 @@
+"""Wrong configuration is answered with file, key, value found and what is accepted."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.settings import ConfigurationError, Settings, load_settings
+
+INTERFACE_EXAMPLE = """
+[sip]
+listen = "127.0.0.1:5060"
+public_address = ""
+rtp_ports = "16384-18383"
+max_calls = 0
+[realtime]
+provider = "auto"
+base_url = "https://api.openai.com/v1"
+model = "gpt-realtime-2.1"
+transport = "webrtc"
+codec = "opus"
+connect_timeout_s = 8
+[database]
+url = "sqlite:///trunkline.db"
+[admin]
+listen = "127.0.0.1:8080"
+[recording]
+enabled = false
+folder = "recordings"
+[limits]
+max_call_s = 3600
+drain_timeout_s = 30
+[[agents]]
+name = "receptionist"
+instructions = "You answer the phone for a bakery. Be brief."
+greeting = "Hello, this is the bakery. How can I help?"
+voice = "marin"
+tools = ["hang_up", "transfer", "weather"]
+[[trunks]]
+name = "carrier"
+allow = ["203.0.113.0/24"]
+transport = "udp"
+srtp = "off"
+codecs = ["PCMU", "PCMA"]
+[[routes]]
+did = "+15550100"
+agent = "receptionist"
+"""
+
+
+def load(tmp_path: Path, text: str, **environment: str) -> Settings:
+    file = tmp_path / "trunkline.toml"
+    file.write_text(text)
+    return load_settings(file, environment)
+
+
+def test_documented_example_is_accepted(tmp_path: Path) -> None:
+    """What the documentation shows can be pasted and used."""
+    settings = load(tmp_path, INTERFACE_EXAMPLE)
+    assert settings.answering_agents[0].tools == ("hang_up", "transfer", "weather")
+    assert settings.trunks[0].allow == ("203.0.113.0/24",)
+    assert settings.provider == "embedded"
+
+
+def test_no_file_means_one_built_in_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newcomer needs no file: one agent answers every number."""
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(None, {})
+    assert [agent.name for agent in settings.answering_agents] == ["receptionist"]
+    assert settings.routes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("[sip\nlisten = 1", ["trunkline.toml", "not valid TOML", "line 1"], id="toml"),
+        pytest.param(
+            '[sip]\nlisten_on = "x"',
+            ["trunkline.toml", "sip.listen_on", "unknown key", "accepted are", "listen, "],
+            id="unknown key",
+        ),
+        pytest.param("[sipp]\nx = 1", ["sipp", "unknown key", "realtime"], id="unknown section"),
+        pytest.param(
+            '[realtime]\nconnect_timeout_s = "soon"',
+            ["realtime.connect_timeout_s", "'soon'", "number"],
+            id="wrong type",
+        ),
+        pytest.param(
+            '[sip]\nlisten = "here"', ["sip.listen", "'here'", "host:port"], id="no address"
+        ),
+        pytest.param(
+            '[sip]\nrtp_ports = "9-5"', ["sip.rtp_ports", "'9-5'", "low-high"], id="bad range"
+        ),
+        pytest.param(
+            '[[trunks]]\nname = "c"\nallow = ["nowhere"]',
+            ["trunks.0.allow.0", "'nowhere'", "203.0.113.0/24"],
+            id="bad network",
+        ),
+        pytest.param(
+            '[[routes]]\ndid = "*"\nagent = "nobody"',
+            ["routes.*.agent", "'nobody'", "receptionist"],
+            id="route to nobody",
+        ),
+        pytest.param(
+            '[[agents]]\nname = "a"\ntools = ["fly"]',
+            ["agents.a.tools", "'fly'", "hang_up"],
+            id="unknown tool",
+        ),
+        pytest.param(
+            '[[agents]]\nname = "a"\n[[agents]]\nname = "a"', ["agents", "'a' twice"], id="twice"
+        ),
+        pytest.param("[[trunks]]\nallow = []", ["trunks.0.name", "missing"], id="missing name"),
+        pytest.param(
+            '[realtime]\napi_key = "sk-very-secret"',
+            ["realtime.api_key", "secret", "OPENAI_API_KEY"],
+            id="secret in the file",
+        ),
+        pytest.param(
+            '[database]\nurl = "mysql://u:hunter2@h/x"', ["database.url", "accepted"], id="database"
+        ),
+        pytest.param("[recording]\nenabled = true", ["recording.enabled", "True"], id="recording"),
+    ],
+)
+def test_wrong_configuration(tmp_path: Path, text: str, expected: list[str]) -> None:
+    """The message names the file, the key, the value found and what is accepted; no secret."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, text)
+    message = str(caught.value)
+    assert [part for part in expected if part not in message] == []
+    assert "very-secret" not in message
+    assert "hunter2" not in message
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    """A file asked for by name must be there."""
+    with pytest.raises(ConfigurationError, match=r"absent\.toml: there is no such file"):
+        load_settings(tmp_path / "absent.toml", {})
+
+
+def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key has a variable, and a wrong value there is named as the variable."""
+    monkeypatch.setenv("TRUNKLINE_SIP__LISTEN", "127.0.0.1:5099")
+    settings = load(tmp_path, '[sip]\nlisten = "127.0.0.1:5060"\nmax_calls = 3')
+    assert (settings.sip.listen, settings.sip.max_calls) == ("127.0.0.1:5099", 3)
+    monkeypatch.setenv("TRUNKLINE_SIP__MAX_CALLS", "many")
+    with pytest.raises(ConfigurationError, match="unable to parse|valid integer"):
+        load(tmp_path, "", TRUNKLINE_SIP__MAX_CALLS="many")
+
+
+def test_unknown_variable_is_refused(tmp_path: Path) -> None:
+    """A misspelt variable must not be ignored silently."""
+    with pytest.raises(ConfigurationError, match="TRUNKLINE_SPI__LISTEN: unknown"):
+        load(tmp_path, "", TRUNKLINE_SPI__LISTEN="127.0.0.1:1")
+
+
+@pytest.mark.parametrize("by_file", [False, True], ids=["OPENAI_API_KEY", "api_key_file"])
+def test_key_makes_openai_the_provider_and_is_never_shown(tmp_path: Path, by_file: bool) -> None:
+    """With a key the caller talks to OpenAI; the key appears in no text form."""
+    key_file = tmp_path / "key"
+    key_file.write_text("sk-very-secret\n")
+    text = f'[realtime]\napi_key_file = "{key_file}"' if by_file else ""
+    environment = {} if by_file else {"OPENAI_API_KEY": "sk-very-secret"}
+    settings = load(tmp_path, text, **environment)
+    assert settings.provider == "openai"
+    assert settings.realtime.api_key is not None
+    assert settings.realtime.api_key.get_secret_value() == "sk-very-secret"
+    assert "very-secret" not in repr(settings) + str(settings.model_dump_json())
