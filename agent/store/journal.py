@@ -1,0 +1,377 @@
+"""The journal: what happens in a call is on its way to SQL while it happens.
+
+::
+
+    call ──► journal(record) ──► queue, by row ──► writer, every 250 ms ──► SQL
+
+`journal(record)` is a call that puts a note in a dictionary: it never blocks
+and never raises, because a call must not stumble over its own log. A record is
+a whole statement about one row, so a newer one takes the place of an older one
+that was not written yet, and writing one twice changes nothing.
+
+The writer is one task. A database that is locked or gone makes it wait and try
+again while the queue holds; a record that the database refuses is set aside
+and logged, and the others are written. Nothing here waits for a call, and no
+call waits for anything here.
+"""
+
+import asyncio
+import itertools
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agent.call.records import (
+    CallAnswered,
+    CallEnded,
+    CallEventRecord,
+    CallOffered,
+    Record,
+    ToolCallRecord,
+    TurnRecord,
+)
+from agent.store.database import Database, explain
+from agent.store.tables import call_events, calls, tool_calls, turns
+from agent.store.workers import (
+    RENEW_EVERY_S,
+    close_what_is_open,
+    mark_orphans,
+    renew,
+    this_worker,
+)
+
+log = structlog.get_logger()
+
+BATCH_MS = 250
+"""A killed process loses at most what came in the last batch time and one write."""
+
+CAPACITY = 10_000
+"""Rows that may wait: minutes of a full house without a database."""
+
+MAX_BATCH = 500
+_RETRY_FIRST_S, _RETRY_LONGEST_S = 0.25, 5.0
+_REMEMBERED_ENDINGS = 1000
+_CALL_ENDED = "call ended"
+
+# What the database says about one record, as opposed to about itself.
+_REFUSED = (
+    sa.exc.DataError,
+    sa.exc.IntegrityError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+)
+
+
+class SqlJournal:
+    """The journal of one process. Call it with a record; belongs to one event loop.
+
+    Attributes:
+        written: Rows written so far.
+        dropped: Records lost because the queue was full.
+        set_aside: Records the database refused.
+        worker: The name under which this process carries its calls.
+    """
+
+    def __init__(self, database: Database, worker: str, capacity: int = CAPACITY) -> None:
+        self.written = 0
+        self.dropped = 0
+        self.set_aside = 0
+        self.worker = worker
+        self._database = database
+        self._capacity = capacity
+        self._waiting: OrderedDict[Hashable, Record] = OrderedDict()
+        self._writing: dict[Hashable, Record] = {}
+        self._arrived = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        # Starts with the clock, so a later journal's events follow an earlier one's.
+        self._sequence = itertools.count(time.time_ns() // 1000)
+        # What comes late for a call that is over must not open it again.
+        self._over: deque[str] = deque(maxlen=_REMEMBERED_ENDINGS)
+        self._is_failing = False
+
+    def __call__(self, record: Record) -> None:
+        """Put a record on its way. Never blocks, never raises; full: drop and count."""
+        # An update stays where the row first stood: behind the call it belongs to.
+        self._waiting[self._row_of(record)] = record
+        if len(self._waiting) > self._capacity:
+            self._drop_one()
+        self._settled.clear()
+        self._arrived.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many rows are not in the database yet."""
+        return len(self._waiting) + len(self._writing)
+
+    async def written_so_far(self) -> None:
+        """Wait until everything told so far is in the database or set aside."""
+        await self._settled.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._arrived.wait()
+            # Wait for company: one transaction for what a moment brings.
+            await asyncio.sleep(BATCH_MS / 1000)
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Write all that waits, however long the database takes."""
+        retry_s = _RETRY_FIRST_S
+        while self._waiting or self._writing:
+            if not self._writing:
+                self._take_batch()
+            try:
+                await self._write_batch()
+            except (sa.exc.DBAPIError, OSError) as error:
+                self._say_failing(error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, _RETRY_LONGEST_S)
+            else:
+                retry_s = _RETRY_FIRST_S
+                self._say_working()
+        self._arrived.clear()
+        self._settled.set()
+
+    async def keep_alive(self, now: Callable[[], datetime]) -> None:
+        """Renew this process's row, and end the calls of processes that died."""
+        while True:
+            try:
+                await self.beat(now())
+            except (sa.exc.DBAPIError, OSError) as error:
+                # The next beat is soon, and the writer says when the database is gone.
+                log.debug("! heartbeat not written", reason=explain(error, self._database.name))
+            await asyncio.sleep(RENEW_EVERY_S)
+
+    async def beat(self, now: datetime) -> None:
+        """Say once that this process lives, and look once for orphans."""
+        async with self._database.engine.begin() as connection:
+            await renew(connection, self.worker, now)
+            orphans = await mark_orphans(connection, self.worker, now)
+        if orphans:
+            log.info("x ended the calls of a process that is gone", calls=orphans)
+
+    def _row_of(self, record: Record) -> Hashable:
+        match record:
+            case TurnRecord():
+                return TurnRecord, record.call_id, record.item_id
+            case ToolCallRecord():
+                return ToolCallRecord, record.call_id, record.tool_call_id
+            case CallEventRecord():
+                return CallEventRecord, record.call_id, next(self._sequence)
+            case _:
+                return type(record), record.call_id
+
+    def _drop_one(self) -> None:
+        """Let the oldest row give way, but a call itself only when nothing else is left."""
+        details = (TurnRecord, ToolCallRecord, CallEventRecord)
+        oldest = next(
+            (row for row, record in self._waiting.items() if isinstance(record, details)),
+            next(iter(self._waiting)),
+        )
+        del self._waiting[oldest]
+        self.dropped += 1
+        if self.dropped == 1 or self.dropped % self._capacity == 0:
+            log.warning("! journal full, oldest records dropped", dropped=self.dropped)
+
+    def _take_batch(self) -> None:
+        for row in list(itertools.islice(self._waiting, MAX_BATCH)):
+            self._writing[row] = self._waiting.pop(row)
+
+    async def _write_batch(self) -> None:
+        try:
+            await self._write(list(self._writing.items()))
+        except _REFUSED:
+            # One of them is bad: find it by writing each on its own, in order.
+            for row, record in list(self._writing.items()):
+                await self._write_alone(row, record)
+        else:
+            self._writing.clear()
+
+    async def _write_alone(self, row: Hashable, record: Record) -> None:
+        try:
+            await self._write([(row, record)])
+        except _REFUSED as error:
+            self.set_aside += 1
+            # The database's own words may quote what was said: only the kind goes to the log.
+            log.error(
+                "! record set aside",
+                call_id=record.call_id,
+                record=type(record).__name__,
+                reason=type(error).__name__,
+            )
+            log.debug("! record set aside because", exc_info=error)
+        del self._writing[row]
+
+    async def _write(self, batch: Sequence[tuple[Hashable, Record]]) -> None:
+        """Write records in one transaction, in order."""
+        to_close: dict[str, None] = {}
+        async with self._database.engine.begin() as connection:
+            for row, record in batch:
+                await self._write_record(connection, row, record)
+                if isinstance(record, CallEnded):
+                    self._over.append(record.call_id)
+                if record.call_id in self._over:
+                    to_close[record.call_id] = None
+            await close_what_is_open(connection, list(to_close), _CALL_ENDED)
+        self.written += len(batch)
+
+    async def _write_record(
+        self, connection: AsyncConnection, row: Hashable, record: Record
+    ) -> None:
+        match record:
+            case CallOffered():
+                await _upsert(
+                    connection,
+                    calls,
+                    {
+                        "id": record.call_id,
+                        "sip_call_id": record.sip_call_id,
+                        "direction": record.direction,
+                        "source": record.source,
+                        "trunk": record.trunk,
+                        "did": record.did,
+                        "caller_number": record.caller_number,
+                        "agent": record.agent,
+                        "started_at": record.started_at,
+                        "worker": self.worker,
+                    },
+                    only_new={"state": "ringing"},
+                )
+            case CallAnswered():
+                await _update_call(
+                    connection,
+                    record.call_id,
+                    state=sa.case((calls.c.state == "ended", "ended"), else_="active"),
+                    realtime_call_id=record.realtime_call_id,
+                    answered_at=record.answered_at,
+                    answer_delay_ms=record.answer_delay_ms,
+                )
+            case CallEnded():
+                await _update_call(
+                    connection,
+                    record.call_id,
+                    state="ended",
+                    ended_at=record.ended_at,
+                    duration_ms=record.duration_ms,
+                    ending_by=record.ending.by,
+                    ending_reason=record.ending.reason,
+                    quality=record.quality,
+                    usage=record.usage,
+                )
+            case TurnRecord():
+                await _upsert(connection, turns, _columns(record))
+            case ToolCallRecord():
+                await _upsert(connection, tool_calls, _columns(record))
+            case CallEventRecord():
+                values = _columns(record)
+                assert isinstance(row, tuple)
+                values["sequence"] = row[2]
+                await _upsert(connection, call_events, values)
+
+    def _say_failing(self, error: Exception) -> None:
+        if not self._is_failing:
+            self._is_failing = True
+            reason = explain(error, self._database.name)
+            log.error("! journal cannot write, keeps trying", reason=reason, waiting=self.waiting)
+
+    def _say_working(self) -> None:
+        if self._is_failing:
+            self._is_failing = False
+            log.warning("= journal writes again", waiting=self.waiting, dropped=self.dropped)
+
+
+@asynccontextmanager
+async def open_journal(
+    database: Database,
+    *,
+    worker: str | None = None,
+    capacity: int = CAPACITY,
+    close_timeout_s: float = 5,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> AsyncIterator[SqlJournal]:
+    """Start the journal of this process; on leaving, write what still waits.
+
+    First registers the process and ends the calls of those that died before.
+
+    Args:
+        database: An open database, which must stay open as long as this.
+        worker: This process's name; made from host, pid and start time if None.
+        capacity: How many rows may wait.
+        close_timeout_s: How long the last rows may take; what is left is logged.
+        now: The wall clock, for the heartbeat.
+
+    Raises:
+        DBAPIError: The database failed before the journal began.
+    """
+    journal = SqlJournal(database, worker or this_worker(), capacity)
+    await journal.beat(now())
+    tasks = [
+        asyncio.create_task(journal.run(), name="journal"),
+        asyncio.create_task(journal.keep_alive(now), name="journal heartbeat"),
+    ]
+    try:
+        yield journal
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        try:
+            async with asyncio.timeout(close_timeout_s):
+                await journal.drain()
+        except TimeoutError:
+            log.error("! journal closed with records unwritten", waiting=journal.waiting)
+
+
+def _columns(record: TurnRecord | ToolCallRecord | CallEventRecord) -> dict[str, object]:
+    """A record's fields are its row's columns."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+async def _upsert(
+    connection: AsyncConnection,
+    table: sa.Table,
+    values: dict[str, object],
+    only_new: dict[str, object] | None = None,
+) -> None:
+    """Insert a row, or update the one with the same key.
+
+    Args:
+        connection: In the batch's transaction.
+        table: Where.
+        values: All columns the record speaks of.
+        only_new: Columns that an existing row keeps as they are.
+    """
+    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+    key = [column.name for column in table.primary_key]
+    await connection.execute(
+        insert(table)
+        .values(**values, **(only_new or {}))
+        .on_conflict_do_update(
+            index_elements=key,
+            set_={name: value for name, value in values.items() if name not in key},
+        )
+    )
+
+
+async def _update_call(connection: AsyncConnection, call_id: str, **values: object) -> None:
+    result = await connection.execute(
+        sa.update(calls).where(calls.c.id == call_id).values(**values)
+    )
+    if result.rowcount == 0:
+        msg = f"call {call_id} was never offered"
+        raise LookupError(msg)
