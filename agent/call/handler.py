@@ -76,13 +76,14 @@ class Call:
         self._limits = limits
         self._log = structlog.get_logger().bind(call_id=self.call_id)
         self._answered_s: float | None = None
-        self._told_to_end: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._is_leaving = False
         self._usage: Mapping[str, object] | None = None
 
     def end(self, ending: Ending) -> None:
         """End the call from outside, at any moment; the first reason given counts."""
-        if not self._told_to_end.done():
-            self._told_to_end.set_result(ending)
+        if not self._ending.done():
+            self._ending.set_result(ending)
 
     async def run(self) -> Ending:
         """Carry the call to its end. Never raises for what a call can do to us."""
@@ -103,7 +104,7 @@ class Call:
         self._log.info("< INVITE", trunk=offer.trunk, agent=self._profile.name)
         ending = Ending("trunkline", "internal error")
         try:
-            ending = await self._until_closed()
+            ending = await self._until_ended()
         except asyncio.CancelledError:
             ending = Ending("trunkline", "process ended")
             raise
@@ -115,25 +116,24 @@ class Call:
             self._record_end(ending)
         return ending
 
-    async def _until_closed(self) -> Ending:
-        """Run the story until it ends by itself, the caller goes, or we are told to end."""
+    async def _until_ended(self) -> Ending:
+        """Tell the story until it ends by itself, the caller goes, or we are told to end."""
         story = asyncio.create_task(self._tell())
         closed = asyncio.create_task(self._caller.closed())
+        closed.add_done_callback(self._note_closed)
         try:
-            await asyncio.wait(
-                (story, closed, self._told_to_end), return_when=asyncio.FIRST_COMPLETED
-            )
-            if closed.done():
-                return closed.result()
-            if self._told_to_end.done():
-                return self._told_to_end.result()
-            return story.result()
-        except LegClosed:
-            return await closed
+            await asyncio.wait((story, self._ending), return_when=asyncio.FIRST_COMPLETED)
+            if self._ending.done() and not self._is_leaving:
+                story.cancel()
+            await asyncio.wait((story,))
+            if not story.cancelled():
+                story.result()
+            return await self._ending
         finally:
             await _cancel(story, closed)
 
-    async def _tell(self) -> Ending:
+    async def _tell(self) -> None:
+        """The call from top to bottom."""
         offer = self._caller.offer
         try:
             async with self._connector.open(self._profile, offer) as agent:
@@ -143,14 +143,23 @@ class Call:
                 self._answered_s = time.monotonic()
                 self._record_answer(agent)
                 agent.greet(self._profile.greeting)
-                try:
-                    return await self._talk(agent, bridge)
-                finally:
-                    self._caller.hang_up()
+                self._leave(await self._talk(agent, bridge))
+                self._caller.hang_up()
         except AgentUnavailable as error:
             self._log.warning("! no agent", reason=error.reason)
+            self._leave(Ending("realtime", error.reason))
             self._caller.reject(503, error.retry_after_s)
-            return Ending("realtime", error.reason)
+        except LegClosed:
+            self._log.info("= the caller gave up before the answer")
+
+    def _note_closed(self, closed: asyncio.Task[Ending]) -> None:
+        if not closed.cancelled():
+            self.end(closed.result())
+
+    def _leave(self, ending: Ending) -> None:
+        """We end it ourselves: what follows is closing, and must not be cut short."""
+        self._is_leaving = True
+        self.end(ending)
 
     async def _talk(self, agent: AgentLeg, bridge: Bridge) -> Ending:
         """Serve the conversation until somebody ends it."""

@@ -1,7 +1,7 @@
 """What the model gets back from a tool, over a real HTTP connection where there is one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import httpx
@@ -28,7 +28,7 @@ def reply(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
 
 
 @asynccontextmanager
-async def http_server(answers: dict[str, bytes | None]) -> AsyncIterator[str]:
+async def http_server(answers: Mapping[str, bytes | None]) -> AsyncIterator[str]:
     """Answer each path with prepared bytes; None: accept and stay silent."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
