@@ -70,18 +70,23 @@ class PjCall(pj.Call):  # type: ignore[misc]
         self.forget()
 
     def forget(self) -> None:
-        """Tell nobody any more. No cycle may keep this object for the garbage
-        collector: deleted after PJSIP has stopped, it would end the process.
+        """Tell nobody any more.
+
+        No cycle may keep this object for the garbage collector: deleted after
+        PJSIP has stopped, it would end the process.
         """
         self.on_state: Callable[[int, int, str], None] = lambda *_: None
         self.on_media: Callable[[int, int, str], None] = lambda *_: None
         self.on_sdp: Callable[[str, str], str] = lambda ours, _: ours
+        self.on_last_look: Callable[[], object] = lambda: None
         self.on_fault: Callable[[Exception], None] = lambda _: None
 
     def onCallState(self, _: Any) -> None:  # noqa: N802
         """Post state, last status and reason of the dialog."""
         try:
             info = self.getInfo()
+            if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+                self.on_last_look()
             facts = (info.state, info.lastStatusCode, info.lastReason)
             self._stack.post(partial(self.on_state, *facts))
         except Exception as fault:  # noqa: BLE001 - it would end the process; the leg logs it
@@ -162,6 +167,7 @@ class SipLeg:
         pj_call.on_state = self._state_changed
         pj_call.on_media = self._media_changed
         pj_call.on_sdp = self._sdp_created
+        pj_call.on_last_look = self._read_quality
         pj_call.on_fault = self._failed
 
     @property
@@ -247,6 +253,7 @@ class SipLeg:
         if self._ending is not None or self._intended is not None:
             return
         self._intended = ending
+        self._read_quality()
         status = 0 if self._answered else pj.PJSIP_SC_DECLINE
         self._send(lambda call: call.hangup(call_parameters(status)))
 

@@ -29,6 +29,10 @@ def tell(event: str, **facts: Any) -> None:
     sys.stdout.flush()
 
 
+def entries(folder: str) -> int:
+    return len(list(Path(folder).iterdir()))
+
+
 class Echo:
     """Says what it heard, at once; counts voiced frames."""
 
@@ -128,8 +132,8 @@ class Program:
                     "counted",
                     active=endpoint.active_calls,
                     pj_calls=endpoint.pj_calls,
-                    fds=len(list(Path("/proc/self/fd").iterdir())),
-                    threads=len(list(Path("/proc/self/task").iterdir())),
+                    fds=entries("/proc/self/fd"),
+                    threads=entries("/proc/self/task"),
                     cpu_s=usage.user + usage.system,
                     late_ticks=endpoint.late_ticks,
                     quality=[dict(leg.quality()) for leg in self.legs],
