@@ -9,8 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from agent.embedded.transcriber import Transcriber
 from agent.embedded.voice import Voice
 from tests.fakes.trunkline import plain_environment
 
@@ -90,3 +92,27 @@ def phone_call(
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result | {"record": record}
+
+
+@pytest.fixture(scope="session")
+def transcribe() -> Iterator[Callable[[bytes], str]]:
+    """Write down 8 kHz PCM."""
+    ears = Transcriber()
+    yield ears.transcribe
+    ears.close()
+
+
+@pytest.fixture
+def ulaw() -> Callable[[bytes], bytes]:
+    """Turn 16 bit PCM into PCMU bytes (ITU-T G.711)."""
+
+    def encode(pcm: bytes) -> bytes:
+        samples = np.frombuffer(pcm, dtype="<i2").astype(np.int32)
+        sign = np.where(samples < 0, 0x80, 0)
+        magnitude = np.minimum(np.abs(samples), 32635) + 132
+        exponent = np.floor(np.log2(magnitude)).astype(np.int32) - 7
+        mantissa = (magnitude >> (exponent + 3)) & 0x0F
+        coded = ~(sign | (exponent << 4) | mantissa) & 0xFF
+        return bytes(coded.astype(np.uint8).tobytes())
+
+    return encode
