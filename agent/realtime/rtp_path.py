@@ -34,6 +34,7 @@ from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcicetransport import RTCIceTransport
 from aiortc.rtcrtpreceiver import RTCRtpReceiver, StreamStatistics
 from aiortc.rtcrtpsender import RTCRtpSender
+from aiortc.rtcsctptransport import RTCSctpTransport
 from av.packet import Packet
 
 OnRtp = Callable[[int, int, int, bytes, float], None]
@@ -93,6 +94,7 @@ def check_private_names() -> list[str]:
         (StreamStatistics, "add"),
         (RTCRtpReceiver, "_handle_rtp_packet"),
         (RTCRtpReceiver, "_RTCRtpReceiver__stop_decoder"),
+        (RTCSctpTransport, "_data_channel_receive"),
     ]
     problems += [f"{o.__name__}.{name} is missing" for o, name in held if not hasattr(o, name)]
     return problems
@@ -114,6 +116,30 @@ def gather_loopback_when_alone() -> None:
 
     addresses.knows_loopback = True  # type: ignore[attr-defined]
     ice.get_host_addresses = addresses
+
+
+def guard_text_messages(pc: RTCPeerConnection, on_garbage: Callable[[], None]) -> None:
+    """Keep a message that is not UTF-8 from ending the connection.
+
+    aiortc 1.16 decodes text where an error closes the DTLS transport, and media
+    with it.
+
+    Args:
+        pc: Its data channel exists already, or its offer has been set.
+        on_garbage: Called for each message that was dropped. Must not raise.
+    """
+    sctp: Any = pc.sctp
+    receive = getattr(sctp, "_data_channel_receive", None)
+    if receive is None:
+        return
+
+    async def receive_guarded(stream_id: int, pp_id: int, data: bytes) -> None:
+        try:
+            await receive(stream_id, pp_id, data)
+        except (UnicodeDecodeError, struct.error, IndexError, AssertionError):
+            on_garbage()
+
+    sctp._data_channel_receive = receive_guarded
 
 
 class RtpPath:

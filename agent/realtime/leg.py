@@ -1,0 +1,335 @@
+"""The model's side of a call, over WebRTC.
+
+    write_frame -> Opus -> RTP                 (in the phone's own tick)
+    RTP -> Playout -> Opus -> read_frame       (decoded when it is due)
+    data channel -> RealtimeProtocol -> events (a bounded queue)
+
+The phone's clock drives both directions; nothing here has a clock of its own.
+Neither `write_frame` nor `read_frame` may block, log or raise.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import httpx
+import structlog
+
+from agent.audio.frame import Frame
+from agent.audio.opus import OpusDecoder, OpusEncoder, OpusError
+from agent.call.events import (
+    AgentGone,
+    AgentInterrupted,
+    AgentSpeaking,
+    AgentSpoke,
+    CallEvent,
+    ResponseEnded,
+)
+from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer
+from agent.realtime.calls_api import CallsApi
+from agent.realtime.peer import Peer, PeerError, open_peer
+from agent.realtime.playout import Playout
+from agent.realtime.protocol import RealtimeProtocol
+from agent.realtime.rtp_path import gather_loopback_when_alone
+from agent.realtime.settings import RealtimeSettings
+
+_TICKS_PER_FRAME = 960  # RFC 7587, 4.1: the RTP clock of Opus is always 48 kHz
+_MOST_EVENTS = 1_000
+_LONGEST_TAIL_S = 0.3
+"""How long the rest of an interrupted response may go on arriving: a round trip and then some."""
+
+
+class RealtimeConnector:
+    """Opens Realtime sessions: the `AgentConnector` of this room."""
+
+    def __init__(
+        self, settings: RealtimeSettings, client: httpx.AsyncClient, *, fast: bool = True
+    ) -> None:
+        """Use one HTTP client for all calls.
+
+        Args:
+            settings: `[realtime]`, with `base_url` and key as they are to be used.
+            client: Kept open by whoever made it.
+            fast: False keeps to the semi-public media path, see `rtp_path`.
+        """
+        self._settings = settings
+        self._api = CallsApi(settings, client)
+        self._fast = fast
+        gather_loopback_when_alone()
+
+    @asynccontextmanager
+    async def open(self, profile: AgentProfile, offer: CallOffer) -> AsyncIterator["RealtimeLeg"]:
+        """Connect one session; entered, it can hear and speak.
+
+        Raises:
+            AgentUnavailable: It could not be opened within `connect_timeout_s`.
+        """
+        leg = RealtimeLeg(self._settings, offer.call_id)
+        try:
+            async with open_peer(
+                self._settings.ice_servers,
+                leg.receive_rtp,
+                leg.receive_text,
+                leg.lose,
+                fast=self._fast,
+            ) as peer:
+                try:
+                    await self._connect(leg, peer, profile)
+                    yield leg
+                finally:
+                    await self._api.hang_up(leg.realtime_call_id)
+        finally:
+            leg.close()
+
+    async def _connect(self, leg: "RealtimeLeg", peer: Peer, profile: AgentProfile) -> None:
+        waiting_for = "the Realtime API did not answer"
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                answer = await self._api.create(await peer.offer())
+                leg.realtime_call_id = answer.realtime_call_id
+                waiting_for = ""
+                await peer.accept(answer.sdp)
+                await peer.ready()
+                waiting_for = "the session settings were not acknowledged"
+                leg.attach(peer)
+                await leg.configured(profile)
+        except PeerError as error:
+            raise AgentUnavailable(str(error)) from error
+        except TimeoutError as error:
+            what = waiting_for or peer.waiting_for
+            timeout_s = self._settings.connect_timeout_s
+            raise AgentUnavailable(f"{what} within {timeout_s:g} s") from error
+
+
+class RealtimeLeg:
+    """One session: the `AgentLeg` of this room.
+
+    Attributes:
+        realtime_call_id: The far end's name of the call; "" until it told one.
+    """
+
+    def __init__(self, settings: RealtimeSettings, call_id: str) -> None:
+        """Prepare codecs and queues; nothing is connected yet."""
+        opus = settings.opus
+        self.realtime_call_id = ""
+        self._settings = settings
+        self._log = structlog.get_logger().bind(call_id=call_id)
+        self._loop = asyncio.get_running_loop()
+        self._encoder = OpusEncoder(
+            opus.complexity, opus.bitrate_bps, opus.fec, opus.expected_loss_percent
+        )
+        self._decoder = OpusDecoder()
+        self._playout = Playout(self._decoder)
+        self._protocol = RealtimeProtocol()
+        self._peer: Peer | None = None
+        self._events: asyncio.Queue[CallEvent] = asyncio.Queue(_MOST_EVENTS)
+        self._settled = asyncio.Event()
+        self._gone_reason = ""
+        self._is_closed = False
+        self._timestamp = 0
+        self._speaking_response_id = ""
+        self._muted_response_id = ""
+        self._muted_until_s = 0.0
+        self._events_dropped = 0
+        self._frames_refused = 0
+        self._flushed_ms = 0
+
+    # --- the call's side
+
+    def write_frame(self, frame: Frame) -> None:
+        """Send the caller's next 20 ms up. Never blocks, never raises."""
+        timestamp = self._timestamp
+        self._timestamp = timestamp + _TICKS_PER_FRAME
+        path = self._peer.path if self._peer else None
+        if path is None:
+            return
+        try:
+            payload = self._encoder.encode(frame)
+        except OpusError:
+            self._frames_refused += 1
+            return
+        path.send(payload, timestamp, marker=timestamp == 0)
+
+    def read_frame(self) -> Frame:
+        """Give the next 20 ms for the caller's ear; silence when nothing is due."""
+        return self._playout.read()
+
+    def flush(self) -> int:
+        """Drop what has arrived, and the rest of this response as it arrives.
+
+        Returns:
+            How many ms were dropped now.
+        """
+        if self._speaking_response_id:
+            self._muted_response_id = self._speaking_response_id
+            self._muted_until_s = self._loop.time() + _LONGEST_TAIL_S
+        dropped_ms = self._playout.flush()
+        self._flushed_ms += dropped_ms
+        return dropped_ms
+
+    def buffered_ms(self) -> int:
+        """How much speech has arrived and was not read yet."""
+        return self._playout.buffered_ms
+
+    async def events(self) -> AsyncIterator[CallEvent]:
+        """Facts as they arrive; ends after `AgentGone`."""
+        while True:
+            event = await self._events.get()
+            yield event
+            if isinstance(event, AgentGone):
+                return
+
+    def greet(self, greeting: str) -> None:
+        """Let the agent open the conversation with these words, now."""
+        self._protocol.greet(greeting)
+        self._send_outgoing()
+
+    def speak(self, instructions: str) -> None:
+        """Let the agent say something in its own words, as soon as it is free."""
+        self._protocol.speak(instructions)
+        self._send_outgoing()
+
+    def give_tool_output(self, tool_call_id: str, output: str, *, reply: bool = True) -> None:
+        """Hand back a tool's output."""
+        self._protocol.give_tool_output(tool_call_id, output, reply=reply)
+        self._send_outgoing()
+
+    def quality(self) -> Mapping[str, object]:
+        """Packets, loss and repairs so far, both directions."""
+        path = self._peer.path if self._peer else None
+        playout = self._playout
+        return {
+            "fast_path": path.is_fast if path else None,
+            "packets_sent": path.packets_sent if path else 0,
+            "packets_unsent": path.packets_dropped if path else 0,
+            "packets_received": path.packets_received if path else 0,
+            "packets_replayed": path.replayed if path else 0,
+            "srtp_failures": path.unprotect_failures if path else 0,
+            "lost": playout.lost,
+            "concealed": playout.concealed,
+            "late": playout.late,
+            "duplicate": playout.duplicate,
+            "reordered": playout.reordered,
+            "underruns": playout.underruns,
+            "overflowed": playout.overflowed,
+            "undecodable": playout.undecodable,
+            "jitter_ms": round(playout.jitter_ms, 1),
+            "flushed_ms": self._flushed_ms,
+            "events_dropped": self._events_dropped,
+            "messages_refused": self._protocol.garbage
+            + (self._peer.unreadable if self._peer else 0),
+            "messages_unsent": self._peer.unsent if self._peer else 0,
+        }
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """Tokens of all responses so far."""
+        return {
+            "input_tokens": self._protocol.input_tokens,
+            "output_tokens": self._protocol.output_tokens,
+        }
+
+    # --- the connector's side
+
+    def attach(self, peer: Peer) -> None:
+        """Take a connected peer; from now on frames and events flow."""
+        self._peer = peer
+
+    async def configured(self, profile: AgentProfile) -> None:
+        """Send the session settings and wait until they are acknowledged.
+
+        Raises:
+            AgentUnavailable: They were refused, or the connection was lost.
+        """
+        self._protocol.configure(profile, self._settings)
+        self._send_outgoing()
+        while not self._protocol.is_ready:
+            if self._protocol.refusal:
+                raise AgentUnavailable(f"the session was refused: {self._protocol.refusal}", 60)
+            if self._gone_reason:
+                raise AgentUnavailable(self._gone_reason)
+            self._settled.clear()
+            await self._settled.wait()
+
+    def close(self) -> None:
+        """Free what was allocated. Harmless when repeated."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._log.debug("x Realtime leg", **self.quality())
+        self._peer = None
+        self._playout.flush()
+        self._encoder.close()
+        self._decoder.close()
+
+    # --- the far end's side
+
+    def receive_rtp(
+        self, sequence: int, timestamp: int, payload_type: int, payload: bytes, arrival_s: float
+    ) -> None:
+        """Take one packet of the agent's voice."""
+        path = self._peer.path if self._peer else None
+        if path is None or payload_type != path.payload_type:
+            return
+        self._playout.receive(sequence, timestamp, payload, arrival_s)
+        if self._muted_response_id:
+            if arrival_s < self._muted_until_s:
+                self._flushed_ms += self._playout.flush()
+            else:
+                self._muted_response_id = ""
+
+    def receive_text(self, text: str) -> None:
+        """Take one event of the data channel."""
+        for event in self._protocol.receive(text):
+            self._follow(event)
+            self._tell(event)
+        self._send_outgoing()
+        self._settled.set()
+
+    def lose(self, reason: str) -> None:
+        """The connection ended by itself."""
+        self._tell(AgentGone(reason))
+        self._settled.set()
+
+    def _follow(self, event: CallEvent) -> None:
+        """Keep track of whose audio is arriving."""
+        match event:
+            case AgentSpeaking(response_id):
+                self._speaking_response_id = response_id
+                self._playout.speech_began()
+                if response_id != self._muted_response_id:
+                    self._muted_response_id = ""
+            case AgentSpoke(response_id) | AgentInterrupted(response_id):
+                self._end_speech(response_id)
+            case ResponseEnded(response_id, "cancelled"):
+                self._unmute(response_id)
+            case _:
+                pass
+
+    def _end_speech(self, response_id: str) -> None:
+        if response_id == self._speaking_response_id:
+            self._speaking_response_id = ""
+            self._playout.speech_ended()
+        self._unmute(response_id)
+
+    def _unmute(self, response_id: str) -> None:
+        if response_id == self._muted_response_id:
+            self._muted_response_id = ""
+
+    def _tell(self, event: CallEvent) -> None:
+        if self._gone_reason or self._is_closed:
+            return
+        if isinstance(event, AgentGone):
+            self._gone_reason = event.reason
+            if self._events.full():
+                self._events.get_nowait()
+                self._events_dropped += 1
+        elif self._events.full():
+            self._events_dropped += 1
+            return
+        self._events.put_nowait(event)
+
+    def _send_outgoing(self) -> None:
+        for text in self._protocol.take_outgoing():
+            if self._peer is not None:
+                self._peer.send_text(text)

@@ -1,0 +1,629 @@
+"""The Realtime protocol: JSON text in and out, facts for the call in between.
+
+    data channel text -> RealtimeProtocol.receive -> call events
+    greet, speak, give_tool_output -> take_outgoing -> data channel text
+
+Decides only; no I/O, no clock. Here and nowhere else is known what an event is
+called. Whatever the far end sends, `receive` does not raise: unknown events are
+ignored and garbage is counted, each logged once per kind.
+
+The far end runs one response at a time, and may start one by itself whenever
+the caller stops speaking. So what we want said waits in a line here until
+nothing is being said, and goes back into it when the far end was faster.
+
+Source: the GA event reference of the OpenAI Realtime API, names of August 2026.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+
+from agent.call.clean import clean
+from agent.call.events import (
+    AgentError,
+    AgentGone,
+    AgentInterrupted,
+    AgentSpeaking,
+    AgentSpoke,
+    AgentText,
+    AgentTextDelta,
+    CallerSpeechStarted,
+    CallerSpeechStopped,
+    CallerText,
+    CallerTextFailed,
+    CallEvent,
+    ResponseEnded,
+    ResponseStarted,
+    ResponseStatus,
+    Speaker,
+    ToolCallRequested,
+    TurnBegan,
+    TurnTruncated,
+)
+from agent.call.ports import AgentProfile
+from agent.realtime.settings import RealtimeSettings
+
+_V = TypeVar("_V")
+
+_MOST_EVENT_CHARS = 1_000_000
+_MOST_ID_CHARS = 128
+_MOST_TEXT_CHARS = 8_000
+_MOST_REASON_CHARS = 300
+_MOST_ARGUMENT_CHARS = 64_000
+_MOST_OUTPUT_CHARS = 32_000
+_MOST_REMEMBERED = 1_000  # items and responses of one call; a talkative hour has some hundred
+_MOST_WAITING_REQUESTS = 8
+_MOST_LOGGED_KINDS = 32
+_MOST_TOKENS = 2**40
+
+_STATUSES: dict[str, ResponseStatus] = {
+    "completed": "completed",
+    "cancelled": "cancelled",
+    "incomplete": "incomplete",
+    "failed": "failed",
+}
+_SPEAKERS: dict[str, Speaker] = {"user": "caller", "assistant": "agent"}
+_ALREADY_ACTIVE = "conversation_already_has_active_response"
+_IGNORED = frozenset(
+    {
+        "conversation.created",
+        "conversation.item.deleted",
+        "conversation.item.input_audio_transcription.delta",
+        "conversation.item.input_audio_transcription.segment",
+        "conversation.item.retrieved",
+        "input_audio_buffer.cleared",
+        "input_audio_buffer.dtmf_event_received",
+        "input_audio_buffer.timeout_triggered",
+        "mcp_list_tools.completed",
+        "mcp_list_tools.failed",
+        "mcp_list_tools.in_progress",
+        "rate_limits.updated",
+        "response.content_part.added",
+        "response.content_part.done",
+        "response.function_call_arguments.delta",
+        "response.mcp_call.completed",
+        "response.mcp_call.failed",
+        "response.mcp_call.in_progress",
+        "response.mcp_call_arguments.delta",
+        "response.mcp_call_arguments.done",
+        "response.output_audio.delta",
+        "response.output_audio.done",
+        "response.output_item.added",
+        "session.created",
+    }
+)
+
+
+class _Garbage(Exception):
+    """An event that lacks what its type promises; the text names what."""
+
+
+@dataclass(slots=True)
+class _Request:
+    """One `response.create` that waits for its moment."""
+
+    response: dict[str, Any] | None
+    is_patient: bool = True
+    """Waits for the caller to stop speaking."""
+    event_id: str = ""
+
+
+@dataclass(slots=True)
+class _ToolRound:
+    """The tool calls of one response, until all their outputs are back."""
+
+    outstanding: set[str] = field(default_factory=set)
+    is_done: bool = False
+    wants_reply: bool = False
+
+
+class RealtimeProtocol:
+    """One session's protocol state.
+
+    Attributes:
+        is_ready: The far end has taken our session settings.
+        refusal: Why it did not, in its own words; empty while it may still.
+        input_tokens, output_tokens: Summed over all responses.
+        garbage: Messages that were not what they should be.
+    """
+
+    def __init__(self) -> None:
+        self.is_ready = False
+        self.refusal = ""
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.garbage = 0
+        self._log = structlog.get_logger()
+        self._logged: set[str] = set()
+        self._outgoing: list[str] = []
+        self._event_count = 0
+        self._update_event_id = ""
+        self._begun: dict[str, None] = {}
+        self._agent_parts: dict[str, dict[int, str]] = {}
+        self._arguments: dict[str, str] = {}
+        self._tool_calls: dict[str, str] = {}
+        """Every tool call that was asked for, with its response."""
+        self._rounds: dict[str, _ToolRound] = {}
+        self._active: dict[str, None] = {}
+        self._ended: dict[str, None] = {}
+        self._requests: deque[_Request] = deque()
+        self._sent_request: _Request | None = None
+        """The last `response.create` sent; a late refusal puts it back."""
+        self._awaits_response = False
+        self._caller_speaks = False
+        self._handlers: dict[str, Callable[[dict[str, Any]], list[CallEvent]]] = {
+            "session.updated": self._session_updated,
+            "error": self._error,
+            "input_audio_buffer.speech_started": self._speech_started,
+            "input_audio_buffer.speech_stopped": self._speech_stopped,
+            "input_audio_buffer.committed": self._committed,
+            "conversation.item.added": self._item,
+            "conversation.item.created": self._item,
+            "conversation.item.done": self._item,
+            "conversation.item.truncated": self._truncated,
+            "conversation.item.input_audio_transcription.completed": self._transcribed,
+            "conversation.item.input_audio_transcription.failed": self._not_transcribed,
+            "output_audio_buffer.started": lambda e: [AgentSpeaking(_id(e, "response_id"))],
+            "output_audio_buffer.stopped": lambda e: [AgentSpoke(_id(e, "response_id"))],
+            "output_audio_buffer.cleared": lambda e: [AgentInterrupted(_id(e, "response_id"))],
+            "response.created": self._response_created,
+            "response.done": self._response_done,
+            "response.output_item.done": self._output_item_done,
+            "response.output_audio_transcript.delta": self._agent_delta,
+            "response.output_text.delta": self._agent_delta,
+            "response.output_audio_transcript.done": self._agent_text,
+            "response.output_text.done": self._agent_text,
+            "response.function_call_arguments.done": self._arguments_done,
+        }
+
+    # --- from the far end
+
+    def receive(self, text: str) -> list[CallEvent]:
+        """Take one message of the data channel.
+
+        Args:
+            text: What came. Should be one JSON object with a `type`.
+
+        Returns:
+            What it means for the call, in order; often nothing.
+        """
+        try:
+            event, kind = _parse(text)
+            handler = self._handlers.get(kind)
+            if handler is None:
+                if kind not in _IGNORED:
+                    self._log_once(f"unknown {kind}", "< unknown event ignored", event_type=kind)
+                return []
+            facts = handler(event)
+        except _Garbage as error:
+            self.garbage += 1
+            self._log_once(f"garbage {error}", "! event not understood", reason=str(error))
+            return []
+        self._send_next_request()
+        return facts
+
+    def take_outgoing(self) -> list[str]:
+        """Hand over what is to be sent now, in order; the next call starts empty."""
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    # --- from the call
+
+    def configure(self, profile: AgentProfile, settings: RealtimeSettings) -> None:
+        """Ask for the session this agent needs; `is_ready` once the far end has it."""
+        self._update_event_id = self._send("session.update", session=session_of(profile, settings))
+
+    def greet(self, greeting: str) -> None:
+        """Have these words said at once, whoever else is speaking."""
+        self._request(
+            _Request(
+                {
+                    "instructions": (
+                        "Say exactly these words to the caller, in their language, "
+                        f'and nothing else: "{greeting}"'
+                    ),
+                    "tool_choice": "none",
+                },
+                is_patient=False,
+            )
+        )
+
+    def speak(self, instructions: str) -> None:
+        """Have something said in the agent's own words once nobody speaks."""
+        self._request(_Request({"instructions": instructions}))
+
+    def give_tool_output(self, tool_call_id: str, output: str, *, reply: bool = True) -> None:
+        """Send a tool's output; let the agent go on once all of that response are there."""
+        response_id = self._tool_calls.get(tool_call_id)
+        tools = self._rounds.get(response_id or "")
+        if response_id is None or tools is None or tool_call_id not in tools.outstanding:
+            self._log_once("stray output", "! output of a tool call nobody asked for")
+            return
+        self._send(
+            "conversation.item.create",
+            item={
+                "type": "function_call_output",
+                "call_id": tool_call_id,
+                "output": _speakable(output)[:_MOST_OUTPUT_CHARS],
+            },
+        )
+        tools.outstanding.discard(tool_call_id)
+        tools.wants_reply = tools.wants_reply or reply
+        self._finish_round(response_id)
+        self._send_next_request()
+
+    # --- responses, one at a time
+
+    def _request(self, request: _Request) -> None:
+        if len(self._requests) >= _MOST_WAITING_REQUESTS:
+            self._requests.popleft()
+        self._requests.append(request)
+        self._send_next_request()
+
+    def _send_next_request(self) -> None:
+        if not self._requests or self._active or self._awaits_response:
+            return
+        if self._caller_speaks and self._requests[0].is_patient:
+            return
+        request = self._requests.popleft()
+        if request.response is None:
+            request.event_id = self._send("response.create")
+        else:
+            request.event_id = self._send("response.create", response=request.response)
+        self._sent_request = request
+        self._awaits_response = True
+
+    def _finish_round(self, response_id: str) -> None:
+        tools = self._rounds.get(response_id)
+        if tools is None or tools.outstanding or not tools.is_done:
+            return
+        del self._rounds[response_id]
+        if tools.wants_reply:
+            self._request(_Request(None))
+
+    def _response_created(self, event: dict[str, Any]) -> list[CallEvent]:
+        response_id = _id(_object(event, "response"), "id")
+        if response_id in self._active or response_id in self._ended:
+            return []
+        _remember(self._active, response_id, None)
+        self._awaits_response = False
+        return [ResponseStarted(response_id)]
+
+    def _response_done(self, event: dict[str, Any]) -> list[CallEvent]:
+        response = _object(event, "response")
+        response_id = _id(response, "id")
+        if response_id in self._ended:
+            return []
+        _remember(self._ended, response_id, None)
+        self._active.pop(response_id, None)
+        if self._sent_request is None:
+            self._awaits_response = False
+        facts = self._finished_items(response_id, response.get("output"))
+        tools = self._rounds.get(response_id)
+        if tools is not None:
+            tools.is_done = True
+            self._finish_round(response_id)
+        usage = _usage(response.get("usage"))
+        self.input_tokens += _count(usage.get("input_tokens"))
+        self.output_tokens += _count(usage.get("output_tokens"))
+        status = _STATUSES.get(str(response.get("status")), "incomplete")
+        reason = _status_reason(response.get("status_details"))
+        return [*facts, ResponseEnded(response_id, status, reason, usage or None)]
+
+    def _finished_items(self, response_id: str, output: object) -> list[CallEvent]:
+        """Say what the response held, in case its own events were cut off."""
+        facts: list[CallEvent] = []
+        for item in output if isinstance(output, list) else []:
+            if isinstance(item, dict) and item.get("id"):
+                facts += self._tool_call(item, response_id)
+                facts += self._untold_text(item, response_id)
+        return facts
+
+    def _error(self, event: dict[str, Any]) -> list[CallEvent]:
+        error = _object(event, "error")
+        code = clean(str(error.get("code") or error.get("type") or "error"), 64)
+        message = clean(str(error.get("message") or ""), _MOST_REASON_CHARS)
+        event_id = error.get("event_id")
+        if code == "session_expired":
+            return [AgentGone("the Realtime session expired")]
+        if event_id and event_id == self._update_event_id and not self.is_ready:
+            self.refusal = message or code
+        sent = self._sent_request
+        if sent is not None and (
+            event_id == sent.event_id or (not event_id and code == _ALREADY_ACTIVE)
+        ):
+            self._sent_request = None
+            self._awaits_response = False
+            if code == _ALREADY_ACTIVE:
+                # Its response.created may still be on its way: without it we
+                # would ask again at once, and be refused again.
+                self._awaits_response = not self._active
+                self._requests.appendleft(sent)
+                return []
+        return [AgentError(code, message)]
+
+    # --- the session
+
+    def _session_updated(self, event: dict[str, Any]) -> list[CallEvent]:
+        _object(event, "session")
+        self.is_ready = self.is_ready or bool(self._update_event_id)
+        return []
+
+    # --- the caller
+
+    def _speech_started(self, event: dict[str, Any]) -> list[CallEvent]:
+        item_id = _id(event, "item_id")
+        self._caller_speaks = True
+        return [CallerSpeechStarted(item_id)]
+
+    def _speech_stopped(self, event: dict[str, Any]) -> list[CallEvent]:
+        item_id = _id(event, "item_id")
+        self._caller_speaks = False
+        return [CallerSpeechStopped(item_id)]
+
+    def _committed(self, event: dict[str, Any]) -> list[CallEvent]:
+        item_id = _id(event, "item_id")
+        self._caller_speaks = False
+        return self._begin(item_id, _optional_id(event, "previous_item_id"), "caller")
+
+    def _transcribed(self, event: dict[str, Any]) -> list[CallEvent]:
+        item_id = _id(event, "item_id")
+        text = clean(_text(event, "transcript"), _MOST_TEXT_CHARS)
+        return [*self._begin(item_id, None, "caller"), CallerText(item_id, text)]
+
+    def _not_transcribed(self, event: dict[str, Any]) -> list[CallEvent]:
+        item_id = _id(event, "item_id")
+        error = event.get("error")
+        details = error if isinstance(error, dict) else {}
+        reason = str(details.get("message") or details.get("code") or "no reason given")
+        return [
+            *self._begin(item_id, None, "caller"),
+            CallerTextFailed(item_id, clean(reason, _MOST_REASON_CHARS)),
+        ]
+
+    # --- items
+
+    def _begin(
+        self, item_id: str, previous_item_id: str | None, speaker: Speaker | None
+    ) -> list[CallEvent]:
+        if item_id in self._begun:
+            return []
+        _remember(self._begun, item_id, None)
+        return [TurnBegan(item_id, previous_item_id, speaker)]
+
+    def _item(self, event: dict[str, Any]) -> list[CallEvent]:
+        item = _object(event, "item")
+        speaker = _SPEAKERS.get(str(item.get("role"))) if item.get("type") == "message" else None
+        return self._begin(_id(item, "id"), _optional_id(event, "previous_item_id"), speaker)
+
+    def _truncated(self, event: dict[str, Any]) -> list[CallEvent]:
+        item_id = _id(event, "item_id")
+        audio_end_ms = event.get("audio_end_ms")
+        if not isinstance(audio_end_ms, int) or isinstance(audio_end_ms, bool):
+            raise _Garbage("conversation.item.truncated without audio_end_ms")
+        return [TurnTruncated(item_id, max(0, audio_end_ms))]
+
+    # --- the agent's words
+
+    def _agent_delta(self, event: dict[str, Any]) -> list[CallEvent]:
+        item_id, response_id = _id(event, "item_id"), _id(event, "response_id")
+        text = _clean_piece(_text(event, "delta"))
+        return [
+            *self._begin(item_id, None, "agent"),
+            AgentTextDelta(item_id, response_id, text),
+        ]
+
+    def _agent_text(self, event: dict[str, Any]) -> list[CallEvent]:
+        item_id, response_id = _id(event, "item_id"), _id(event, "response_id")
+        text = _text(event, "transcript" if "transcript" in event else "text")
+        index = event.get("content_index")
+        parts = self._agent_parts.get(item_id, {})
+        if len(parts) < _MOST_LOGGED_KINDS:
+            parts[index if isinstance(index, int) else 0] = clean(text, _MOST_TEXT_CHARS)
+        _remember(self._agent_parts, item_id, parts)
+        whole = " ".join(parts[key] for key in sorted(parts))
+        return [
+            *self._begin(item_id, None, "agent"),
+            AgentText(item_id, response_id, whole[:_MOST_TEXT_CHARS]),
+        ]
+
+    def _untold_text(self, item: dict[str, Any], response_id: str) -> list[CallEvent]:
+        item_id = _id(item, "id")
+        content = item.get("content")
+        if item.get("role") != "assistant" or item_id in self._agent_parts:
+            return []
+        parts = [p for p in content if isinstance(p, dict)] if isinstance(content, list) else []
+        texts = [str(p.get("transcript") or p.get("text") or "") for p in parts]
+        whole = clean(" ".join(texts), _MOST_TEXT_CHARS)
+        if not whole:
+            return []
+        _remember(self._agent_parts, item_id, {0: whole})
+        return [*self._begin(item_id, None, "agent"), AgentText(item_id, response_id, whole)]
+
+    # --- tools
+
+    def _arguments_done(self, event: dict[str, Any]) -> list[CallEvent]:
+        arguments = _text(event, "arguments")[:_MOST_ARGUMENT_CHARS]
+        _remember(self._arguments, _id(event, "item_id"), arguments)
+        return []
+
+    def _output_item_done(self, event: dict[str, Any]) -> list[CallEvent]:
+        return self._tool_call(_object(event, "item"), _id(event, "response_id"))
+
+    def _tool_call(self, item: dict[str, Any], response_id: str) -> list[CallEvent]:
+        """Ask for a tool once, when its item is complete; a cut one has cut arguments."""
+        is_complete = item.get("status") in ("completed", None)
+        if item.get("type") != "function_call" or not is_complete:
+            return []
+        tool_call_id, item_id = _id(item, "call_id"), _id(item, "id")
+        if tool_call_id in self._tool_calls:
+            return []
+        arguments = item.get("arguments")
+        if not isinstance(arguments, str) or not arguments:
+            arguments = self._arguments.get(item_id, "{}")
+        name = clean(_text(item, "name"), _MOST_ID_CHARS)
+        _remember(self._tool_calls, tool_call_id, response_id)
+        tools = self._rounds.get(response_id)
+        if tools is None:
+            tools = _ToolRound(is_done=response_id in self._ended)
+            _remember(self._rounds, response_id, tools)
+        tools.outstanding.add(tool_call_id)
+        self._arguments.pop(item_id, None)
+        return [
+            *self._begin(item_id, None, None),
+            ToolCallRequested(
+                tool_call_id, item_id, response_id, name, arguments[:_MOST_ARGUMENT_CHARS]
+            ),
+        ]
+
+    # --- sending and logging
+
+    def _send(self, event_type: str, **fields: object) -> str:
+        self._event_count += 1
+        event_id = f"trunkline_{self._event_count}"
+        event = {"type": event_type, "event_id": event_id, **fields}
+        self._outgoing.append(orjson.dumps(event).decode())
+        return event_id
+
+    def _log_once(self, kind: str, message: str, **details: object) -> None:
+        if kind in self._logged or len(self._logged) >= _MOST_LOGGED_KINDS:
+            return
+        self._logged.add(kind)
+        self._log.warning(message, **details)
+
+
+def session_of(profile: AgentProfile, settings: RealtimeSettings) -> dict[str, Any]:
+    """Describe the session an agent needs, with everything set that we rely on.
+
+    Returns:
+        The session object of `session.update`. The model is not in it: it is
+        fixed when the session is made.
+    """
+    return {
+        "type": "realtime",
+        "instructions": _speakable(profile.instructions),
+        "output_modalities": ["audio"],
+        "tool_choice": "auto",
+        "tools": [
+            {
+                "type": "function",
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": dict(tool.parameters),
+            }
+            for tool in profile.tools
+        ],
+        "audio": {
+            "input": {
+                "turn_detection": {
+                    "type": "server_vad",
+                    "threshold": settings.vad.threshold,
+                    "prefix_padding_ms": settings.vad.prefix_padding_ms,
+                    "silence_duration_ms": settings.vad.silence_duration_ms,
+                    "create_response": True,
+                    "interrupt_response": True,
+                },
+                "transcription": {"model": settings.transcription_model},
+            },
+            "output": {"voice": profile.voice},
+        },
+    }
+
+
+def _parse(text: str) -> tuple[dict[str, Any], str]:
+    if len(text) > _MOST_EVENT_CHARS:
+        raise _Garbage("longer than a million characters")
+    try:
+        event = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise _Garbage("not JSON") from None
+    if not isinstance(event, dict):
+        raise _Garbage("not an object")
+    kind = event.get("type")
+    if not isinstance(kind, str) or not kind:
+        raise _Garbage("without a type")
+    return event, clean(kind, _MOST_ID_CHARS)
+
+
+def _remember(known: dict[str, _V], key: str, value: _V) -> None:
+    """Keep the newest entries only: an id is forgotten long after anyone asks for it."""
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > _MOST_REMEMBERED:
+        del known[next(iter(known))]
+
+
+def _id(event: Mapping[str, Any], key: str) -> str:
+    value = event.get(key)
+    result = clean(value, _MOST_ID_CHARS) if isinstance(value, str) else ""
+    if not result:
+        raise _Garbage(f"without {key}")
+    return result
+
+
+def _optional_id(event: Mapping[str, Any], key: str) -> str | None:
+    value = event.get(key)
+    return (clean(value, _MOST_ID_CHARS) or None) if isinstance(value, str) else None
+
+
+def _text(event: Mapping[str, Any], key: str) -> str:
+    value = event.get(key)
+    if not isinstance(value, str):
+        raise _Garbage(f"without {key}")
+    return value
+
+
+def _object(event: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = event.get(key)
+    if not isinstance(value, dict):
+        raise _Garbage(f"without {key}")
+    return value
+
+
+def _clean_piece(text: str) -> str:
+    """Clean a piece of a sentence; the blanks at its ends separate words."""
+    core = clean(text, _MOST_TEXT_CHARS)
+    if not core:
+        return " " if text.isspace() else ""
+    before = " " if text[0].isspace() else ""
+    after = " " if text[-1].isspace() else ""
+    return f"{before}{core}{after}"
+
+
+def _speakable(text: str) -> str:
+    """Text that JSON can carry; lone surrogates cannot be."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _status_reason(details: object) -> str:
+    if not isinstance(details, dict):
+        return ""
+    error = details.get("error")
+    if isinstance(error, dict):
+        parts = [str(error[key]) for key in ("code", "message") if error.get(key)]
+        if parts:
+            return clean(": ".join(parts), _MOST_REASON_CHARS)
+    return clean(str(details.get("reason") or ""), _MOST_REASON_CHARS)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _usage(usage: object, depth: int = 3) -> dict[str, object]:
+    """Keep what can be summed: counts by name, two levels of details deep."""
+    if not isinstance(usage, dict) or depth == 0:
+        return {}
+    kept: dict[str, object] = {}
+    for key, value in list(usage.items())[:32]:
+        if isinstance(value, dict):
+            details = _usage(value, depth - 1)
+            if details:
+                kept[clean(key, 64)] = details
+        elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS:
+            kept[clean(key, 64)] = value
+    return kept
