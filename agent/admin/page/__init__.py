@@ -1,0 +1,1 @@
+"""The page's files: plain HTML, CSS and ES modules, served as they are."""
