@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class EmbeddedSettings(BaseModel):
@@ -16,3 +16,7 @@ class EmbeddedSettings(BaseModel):
     facts_file: Path | None = Field(
         None, description="YAML with what the receptionist knows; a bakery when absent."
     )
+    api_key: SecretStr | None = Field(
+        None, description="What clients must send as bearer; anyone may speak when absent."
+    )
+    max_sessions: int = Field(20, ge=1, description="More are refused with 429.")

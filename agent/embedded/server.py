@@ -1,0 +1,332 @@
+"""The embedded Realtime server: HTTP in front of the calls.
+
+    POST /v1/realtime/calls              offer -> 201, Location, answer
+    POST /v1/realtime/calls/{id}/hangup  -> 200
+
+Bodies and status codes as in section 1 of the protocol reference. The process
+says one JSON line on stdout when it can be used, and nothing else there.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import secrets
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from agent.embedded.call import InvalidOffer, RealtimeCall
+from agent.embedded.engines import EngineMissing, Engines
+from agent.embedded.media import Pacer
+from agent.embedded.protocol import JsonObject, Refused, default_session, merge_session, new_id
+from agent.embedded.settings import EmbeddedSettings
+from agent.realtime.rtp_path import gather_loopback_when_alone
+
+log = structlog.get_logger()
+
+_MOST_BODY_BYTES = 512 * 1024
+_SESSION_S = 3600
+_RETRY_AFTER_S = 5
+_PARENT_CHECK_S = 0.5
+_STOP_TIMEOUT_S = 5
+
+
+class _HttpError(Exception):
+    """A reply in OpenAI's error form."""
+
+    def __init__(self, status: int, code: str, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+
+
+class RealtimeServer:
+    """The calls of one process, and the ASGI application that opens them.
+
+    Args:
+        settings: `[embedded]`.
+        engines: Loaded; the caller closes them afterwards.
+    """
+
+    def __init__(self, settings: EmbeddedSettings, engines: Engines) -> None:
+        self._settings = settings
+        self._engines = engines
+        self._pacer = Pacer()
+        self._calls: dict[str, RealtimeCall] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.app = Starlette(
+            routes=[
+                Route("/v1/realtime/calls", self._open, methods=["POST"]),
+                Route("/v1/realtime/calls/{call_id}/hangup", self._hang_up, methods=["POST"]),
+            ],
+            exception_handlers={
+                _HttpError: _error_reply,
+                HTTPException: _http_exception_reply,
+            },
+        )
+
+    @property
+    def call_count(self) -> int:
+        """How many calls are open."""
+        return len(self._calls)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the clock of all calls ticking; end every call on leaving."""
+        pacing = asyncio.create_task(self._pacer.run())
+        try:
+            yield
+        finally:
+            for call in list(self._calls.values()):
+                call.end("the server stops")
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_STOP_TIMEOUT_S)
+            for task in (*self._tasks, pacing):
+                task.cancel()
+            await asyncio.gather(*self._tasks, pacing, return_exceptions=True)
+
+    async def _open(self, request: Request) -> Response:
+        self._check_key(request)
+        sdp, session = await _read_offer(request)
+        if len(self._calls) >= self._settings.max_sessions:
+            raise _HttpError(429, "rate_limit_exceeded", "All sessions of this server are in use.")
+        suffix = new_id("u0_")
+        config = default_session(f"sess_{suffix}", int(time.time()) + _SESSION_S)
+        if session is not None:
+            try:
+                config = merge_session(config, session, creating=True)
+            except Refused as refused:
+                raise _HttpError(
+                    400, refused.code, refused.message, param=refused.param
+                ) from refused
+        call = RealtimeCall(f"rtc_{suffix}", config, self._engines, self._pacer)
+        try:
+            answer = await call.accept(sdp)
+        except InvalidOffer as error:
+            raise _HttpError(400, "invalid_offer", str(error)) from error
+        self._calls[call.call_id] = call
+        task = asyncio.create_task(self._run(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        location = f"/v1/realtime/calls/{call.call_id}"
+        return Response(answer, 201, headers={"Location": location}, media_type="application/sdp")
+
+    async def _run(self, call: RealtimeCall) -> None:
+        try:
+            await call.run()
+        finally:
+            self._calls.pop(call.call_id, None)
+            if not self._calls:
+                # Peer connections are full of cycles; nobody is speaking now.
+                gc.collect()
+
+    async def _hang_up(self, request: Request) -> Response:
+        self._check_key(request)
+        call = self._calls.get(request.path_params["call_id"])
+        if call is None:
+            raise _HttpError(404, "call_id_not_found", "No call of that id.")
+        call.end("hangup by client")
+        return Response(status_code=200)
+
+    def _check_key(self, request: Request) -> None:
+        wanted = self._settings.api_key
+        if wanted is None:
+            return
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secrets.compare_digest(
+            key.encode(), wanted.get_secret_value().encode()
+        ):
+            raise _HttpError(401, "invalid_api_key", "Incorrect API key provided.")
+
+
+async def _read_offer(request: Request) -> tuple[str, JsonObject | None]:
+    """Take the SDP and the session out of either request form (1.2, A and B)."""
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > _MOST_BODY_BYTES:
+        raise _HttpError(413, "request_too_large", "The request is longer than 512 KiB.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        return _text(await request.body(), "sdp"), None
+    async with request.form(max_files=2, max_fields=4, max_part_size=_MOST_BODY_BYTES) as form:
+        parts: dict[str, str] = {}
+        for name in ("sdp", "session"):
+            value = form.get(name)
+            if isinstance(value, UploadFile):
+                parts[name] = _text(await value.read(), name)
+            elif value is not None:
+                parts[name] = value
+    if "sdp" not in parts:
+        raise _HttpError(400, "invalid_offer", "The part 'sdp' is missing.", param="sdp")
+    if "session" not in parts:
+        return parts["sdp"], None
+    try:
+        session = json.loads(parts["session"])
+    except (ValueError, RecursionError) as error:
+        raise _HttpError(
+            400, "invalid_value", "The part 'session' is not JSON.", param="session"
+        ) from error
+    return parts["sdp"], session
+
+
+def _text(body: bytes, name: str) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise _HttpError(400, "invalid_offer", f"'{name}' is not UTF-8.", param=name) from error
+
+
+def _error_body(message: str, code: str | None, param: str | None) -> JsonObject:
+    return {
+        "error": {
+            "message": message,
+            "type": "invalid_request_error",
+            "param": param,
+            "code": code,
+        }
+    }
+
+
+async def _error_reply(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, _HttpError)
+    headers = {"Retry-After": str(_RETRY_AFTER_S)} if error.status == 429 else None
+    body = _error_body(str(error), error.code, error.param)
+    return JSONResponse(body, error.status, headers=headers)
+
+
+async def _http_exception_reply(_request: Request, error: Exception) -> Response:
+    """Unknown paths, methods and broken multipart bodies, in the same form."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse(_error_body(str(error.detail), None, None), error.status_code)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn without its own signal handlers: `serve_forever` has them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run_server(settings: EmbeddedSettings, *, on_ready: Callable[[str], None]) -> None:
+    """Load the engines and serve until cancelled.
+
+    Args:
+        settings: `[embedded]`; port 0 takes any free port.
+        on_ready: Told the base URL, `http://127.0.0.1:41234/v1`, once calls can come.
+
+    Raises:
+        EngineMissing: The extra `embedded` is not installed.
+        ValueError: The facts file is not what it should be.
+        OSError: The address cannot be listened on, or the facts file not read.
+    """
+    listening = _listen(settings.listen)
+    with contextlib.closing(listening):
+        gather_loopback_when_alone()
+        engines = await asyncio.to_thread(Engines, settings)
+        # Models and modules live as long as the process; a collection that walks
+        # them would make every call's packets 30 ms late.
+        gc.collect()
+        gc.freeze()
+        server = RealtimeServer(settings, engines)
+        config = uvicorn.Config(
+            server.app,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        web = _Uvicorn(config)
+        host, port = listening.getsockname()[:2]
+        try:
+            async with server.running():
+                serving = asyncio.create_task(web.serve(sockets=[listening]))
+                try:
+                    on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
+                    await asyncio.shield(serving)
+                finally:
+                    web.should_exit = True
+                    await asyncio.wait((serving,), timeout=_STOP_TIMEOUT_S)
+                    serving.cancel()
+        finally:
+            engines.close()
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(port)), family=family, reuse_port=False)
+    except (OSError, OverflowError) as error:
+        raise OSError(f"cannot listen on {address}: {error}") from error
+
+
+def serve_forever(settings: EmbeddedSettings) -> None:
+    """Run the server as this process, until SIGTERM, SIGINT or the parent's end.
+
+    Prints `{"url": "http://127.0.0.1:PORT/v1"}` on stdout when ready. When
+    stdout is a pipe, whoever started us reads it, and we end when that process
+    is gone: a killed `serve` leaves no orphan.
+
+    Raises:
+        SystemExit: 2 with a message when it cannot start.
+    """
+    try:
+        asyncio.run(_serve(settings))
+    except (EngineMissing, ValueError, OSError) as error:
+        print(f"trunkline realtime: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from error
+
+
+async def _serve(settings: EmbeddedSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parent = os.getppid()
+    serving = asyncio.create_task(run_server(settings, on_ready=_say_ready))
+    stopping = asyncio.create_task(stop.wait())
+    watching = asyncio.create_task(_parent_gone(parent) if _is_piped() else stop.wait())
+    try:
+        await asyncio.wait((serving, stopping, watching), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+    finally:
+        for task in (serving, stopping, watching):
+            task.cancel()
+        await asyncio.gather(serving, stopping, watching, return_exceptions=True)
+
+
+def _say_ready(url: str) -> None:
+    print(json.dumps({"url": url}), flush=True)  # noqa: T201
+
+
+def _is_piped() -> bool:
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+async def _parent_gone(parent: int) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells of a parent's end
+        await asyncio.sleep(_PARENT_CHECK_S)

@@ -1,0 +1,509 @@
+"""One Realtime session: what the client and the caller do, and what the agent does then.
+
+Everything arrives in plain calls on the event loop and leaves by `emit`::
+
+    data channel -> receive(text)            -> server events
+    telephone    -> hear(pcm) -> Ears facts  -> transcript -> Mind -> response
+    pacer        -> next_frame()             -> the agent's voice
+
+Orders of events: S1 to S5, S7 and S10 of the protocol reference. Sockets,
+codecs and clocks belong to `call.py` and `media.py`; engines are awaited, never
+called. A client's mistake becomes an `error` event; the session lives on.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from agent.audio.frame import SAMPLE_RATE_HZ, Frame
+from agent.embedded.ears import (
+    Ears,
+    SpeechFact,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechStopped,
+)
+from agent.embedded.engines import Engines
+from agent.embedded.mind import Heard, Mind, Say, Step
+from agent.embedded.mouth import Cut, Mouth, Started
+from agent.embedded.protocol import (
+    Conversation,
+    JsonObject,
+    Refused,
+    checked_item,
+    checked_response,
+    error_event,
+    merge_session,
+    new_id,
+    offered_tools,
+    parse_client_event,
+    turn_detection,
+)
+from agent.embedded.response import AUDIO_IN_MS_PER_TOKEN, ResponseWriter
+from agent.embedded.transcriber import TranscriptionFailed
+from agent.embedded.voice import PAUSE_BETWEEN_SENTENCES, sentences
+
+log = structlog.get_logger()
+
+_BYTES_PER_MS = SAMPLE_RATE_HZ * 2 // 1000
+_WORDS_PER_DELTA = 3
+_LEAST_COMMIT_MS = 100
+# A mind is brief; a client's greeting of this length takes two minutes to say.
+_MOST_CHARS_SAID = 2000
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The caller's turn that is open, and the transcript begun on trial."""
+
+    item_id: str
+    trial: asyncio.Task[str] | None = None
+
+
+class Session:
+    """One conversation. Enter `run` before anything is heard or received.
+
+    Args:
+        engines: Shared by all sessions.
+        config: The whole session object, as the client was told.
+        emit: Sends one server event, JSON text. Never raises.
+        local_time: For "are you open today".
+    """
+
+    def __init__(
+        self,
+        engines: Engines,
+        config: JsonObject,
+        emit: Callable[[str], None],
+        local_time: Callable[[], datetime],
+    ) -> None:
+        self._engines = engines
+        self._config = config
+        self._send = emit
+        self._local_time = local_time
+        self._conversation = Conversation()
+        self._ears = Ears(engines.detector, turn_detection(config))
+        self._mouth = Mouth()
+        self._mind = Mind(engines.rulebook, config["instructions"])
+        self._tasks: asyncio.TaskGroup | None = None
+        self._turn: _Turn | None = None
+        self._transcribing: set[asyncio.Task[None]] = set()
+        self._unanswered: list[Heard] = []
+        self._owes_answer = False
+        self._tool_outputs: list[tuple[str, str]] = []
+        self._response: ResponseWriter | None = None
+        self._response_task: asyncio.Task[None] | None = None
+        self._spoken_ms: dict[str, int] = {}
+        self._has_spoken = False
+        self._heard_ms = 0
+        self._handlers: dict[str, Callable[[JsonObject], None]] = {
+            "session.update": self._update_session,
+            "input_audio_buffer.append": self._refuse_audio,
+            "input_audio_buffer.commit": self._commit_manually,
+            "input_audio_buffer.clear": self._clear_input,
+            "output_audio_buffer.clear": self._clear_output,
+            "conversation.item.create": self._create_item,
+            "conversation.item.retrieve": self._retrieve_item,
+            "conversation.item.truncate": self._truncate_item,
+            "conversation.item.delete": self._delete_item,
+            "response.create": self._create_response,
+            "response.cancel": self._cancel_response,
+        }
+
+    async def run(self) -> None:
+        """Keep the session's work together until cancelled; nothing survives it."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._tasks = None
+
+    def opened(self) -> None:
+        """The client can hear events now: S1."""
+        self._emit({"type": "session.created", "session": self._config})
+
+    def _emit(self, event: JsonObject) -> None:
+        self._send(json.dumps({"event_id": new_id("event_"), **event}))
+
+    # -- the client speaks ---------------------------------------------------------------------
+
+    def receive(self, text: str) -> None:
+        """Take one message of the data channel. Never raises on what it says."""
+        if self._tasks is None:
+            return
+        event: JsonObject = {}
+        try:
+            event = parse_client_event(text)
+            self._handlers.get(event["type"], _refuse_unknown)(event)
+        except Refused as refused:
+            log.debug("! client event refused", code=refused.code, param=refused.param)
+            self._emit(error_event(refused, event.get("event_id")))
+
+    def _update_session(self, event: JsonObject) -> None:
+        if "session" not in event:
+            raise Refused(
+                "missing_required_parameter", "Missing required parameter: 'session'.", "session"
+            )
+        self._config = merge_session(self._config, event["session"], has_spoken=self._has_spoken)
+        self._mind.instructions = self._config["instructions"]
+        self._ears.configure(turn_detection(self._config))
+        self._emit({"type": "session.updated", "session": self._config})
+
+    def _refuse_audio(self, _event: JsonObject) -> None:
+        raise Refused("invalid_event", "The audio of this session comes over RTP.", "type")
+
+    def _commit_manually(self, _event: JsonObject) -> None:
+        start_ms, end_ms = self._ears.take_manual_turn()
+        if end_ms - start_ms < _LEAST_COMMIT_MS:
+            raise Refused(
+                "input_audio_buffer_commit_empty", "The buffer holds less than 100 ms of audio."
+            )
+        trial = self._start_transcript(start_ms, end_ms)
+        self._commit(new_id("item_"), trial, end_ms - start_ms, end_ms - start_ms, is_auto=False)
+
+    def _clear_input(self, _event: JsonObject) -> None:
+        self._ears.take_manual_turn()
+        self._emit({"type": "input_audio_buffer.cleared"})
+
+    def _clear_output(self, _event: JsonObject) -> None:
+        self._hush("client_cancelled")
+
+    def _create_item(self, event: JsonObject) -> None:
+        item = checked_item(event.get("item"))
+        previous_item_id = self._conversation.add(item, event.get("previous_item_id"))
+        for kind in ("added", "done"):
+            self._emit(
+                {
+                    "type": f"conversation.item.{kind}",
+                    "previous_item_id": previous_item_id,
+                    "item": item,
+                }
+            )
+        if item["type"] == "function_call_output":
+            name = self._conversation.function_name(item["call_id"])
+            self._tool_outputs.append((name, item["output"]))
+        elif item["type"] == "message" and item["role"] == "user":
+            self._unanswered.append(Heard(" ".join(part["text"] for part in item["content"])))
+
+    def _retrieve_item(self, event: JsonObject) -> None:
+        item = self._conversation.get(event.get("item_id"))
+        self._emit({"type": "conversation.item.retrieved", "item": item})
+
+    def _truncate_item(self, event: JsonObject) -> None:
+        item = self._conversation.get(event.get("item_id"))
+        end_ms = event.get("audio_end_ms")
+        if not isinstance(end_ms, int) or isinstance(end_ms, bool) or end_ms < 0:
+            raise Refused("invalid_value", "Expected a number of ms.", "audio_end_ms")
+        audio_ms = self._spoken_ms.get(item["id"])
+        if audio_ms is None:
+            raise Refused("invalid_value", "Only spoken items can be truncated.", "item_id")
+        if end_ms > audio_ms:
+            raise Refused(
+                "invalid_value",
+                f"Audio content of {audio_ms}ms is already shorter than {end_ms}ms",
+                "audio_end_ms",
+            )
+        self._truncate(item["id"], end_ms)
+
+    def _delete_item(self, event: JsonObject) -> None:
+        self._conversation.remove(event.get("item_id"))
+        self._emit({"type": "conversation.item.deleted", "item_id": event["item_id"]})
+
+    def _create_response(self, event: JsonObject) -> None:
+        options = checked_response(event.get("response"))
+        if self._response is not None:
+            raise Refused(
+                "conversation_already_has_active_response",
+                f"Conversation already has an active response in progress: {self._response.id}",
+            )
+        self._respond(options, None)
+
+    def _cancel_response(self, event: JsonObject) -> None:
+        wanted = event.get("response_id")
+        if self._response is None or (wanted is not None and wanted != self._response.id):
+            raise Refused(
+                "response_cancel_not_active", "Cancellation failed: no active response found"
+            )
+        self._mouth.complete(self._response.id)
+        self._stop_generating("client_cancelled")
+
+    # -- the caller speaks ---------------------------------------------------------------------
+
+    def hear(self, pcm: bytes) -> None:
+        """Take what the caller said: 8 kHz PCM of any length, in order. Never blocks."""
+        if self._tasks is None:
+            return
+        for fact in self._ears.hear(pcm, over_agent=self._mouth.speaking):
+            self._on_fact(fact)
+
+    def _on_fact(self, fact: SpeechFact) -> None:
+        if isinstance(fact, SpeechStarted):
+            self._turn = _Turn(new_id("item_"))
+            self._emit(
+                {
+                    "type": "input_audio_buffer.speech_started",
+                    "audio_start_ms": fact.start_ms,
+                    "item_id": self._turn.item_id,
+                }
+            )
+            if self._takes_turns("interrupt_response"):
+                self._hush("turn_detected")
+            return
+        turn = self._turn
+        if turn is None:
+            return
+        if isinstance(fact, SpeechPaused):
+            turn.trial = self._start_transcript(fact.start_ms, fact.now_ms)
+        elif isinstance(fact, SpeechResumed):
+            if turn.trial is not None:
+                turn.trial.cancel()
+            turn.trial = None
+        else:
+            self._end_turn(turn, fact)
+
+    def _end_turn(self, turn: _Turn, fact: SpeechStopped) -> None:
+        self._turn = None
+        self._emit(
+            {
+                "type": "input_audio_buffer.speech_stopped",
+                "audio_end_ms": fact.end_ms,
+                "item_id": turn.item_id,
+            }
+        )
+        trial = turn.trial or self._start_transcript(fact.start_ms, fact.end_ms)
+        self._commit(
+            turn.item_id,
+            trial,
+            fact.end_ms - fact.start_ms,
+            fact.voiced_ms,
+            is_auto=self._takes_turns("create_response"),
+        )
+
+    def _takes_turns(self, field: str) -> bool:
+        detection = self._config["audio"]["input"]["turn_detection"]
+        return detection is not None and bool(detection[field])
+
+    def _start_transcript(self, start_ms: int, end_ms: int) -> asyncio.Task[str]:
+        assert self._tasks is not None
+        return self._tasks.create_task(self._transcript(self._ears.audio(start_ms, end_ms)))
+
+    async def _transcript(self, pcm: bytes) -> str:
+        return await self._engines.transcribe(pcm)
+
+    def _commit(
+        self,
+        item_id: str,
+        trial: asyncio.Task[str],
+        duration_ms: int,
+        voiced_ms: int,
+        *,
+        is_auto: bool,
+    ) -> None:
+        """S2: the turn becomes an item; its words follow when they are known."""
+        item: JsonObject = {
+            "id": item_id,
+            "object": "realtime.item",
+            "type": "message",
+            "status": "completed",
+            "role": "user",
+            "content": [{"type": "input_audio", "transcript": None}],
+        }
+        previous_item_id = self._conversation.add(item)
+        place = {"previous_item_id": previous_item_id}
+        self._emit({"type": "input_audio_buffer.committed", **place, "item_id": item_id})
+        self._emit({"type": "conversation.item.added", **place, "item": item})
+        self._emit({"type": "conversation.item.done", **place, "item": item})
+        self._heard_ms += duration_ms
+        assert self._tasks is not None
+        task = self._tasks.create_task(
+            self._understand(item, trial, duration_ms, voiced_ms, is_auto=is_auto)
+        )
+        self._transcribing.add(task)
+        task.add_done_callback(self._transcribing.discard)
+
+    async def _understand(
+        self,
+        item: JsonObject,
+        trial: asyncio.Task[str],
+        duration_ms: int,
+        voiced_ms: int,
+        *,
+        is_auto: bool,
+    ) -> None:
+        about: JsonObject = {"item_id": item["id"], "content_index": 0}
+        wanted = self._config["audio"]["input"]["transcription"] is not None
+        text = ""
+        try:
+            text = await trial
+        except TranscriptionFailed as error:
+            log.warning("! a turn could not be transcribed", reason=str(error))
+            if wanted:
+                failure = {
+                    "type": "transcription_error",
+                    "code": "audio_unintelligible",
+                    "message": "The turn could not be transcribed.",
+                    "param": "",
+                }
+                kind = "conversation.item.input_audio_transcription.failed"
+                self._emit({"type": kind, **about, "error": failure})
+        else:
+            item["content"] = [{"type": "input_audio", "transcript": text}]
+            if wanted:
+                kind = "conversation.item.input_audio_transcription.completed"
+                usage = _transcription_usage(duration_ms, text)
+                self._emit({"type": kind, **about, "transcript": text, "usage": usage})
+        self._unanswered.append(Heard(text, voiced_ms))
+        self._owes_answer = self._owes_answer or is_auto
+        self._answer_if_free()
+
+    # -- the agent answers -----------------------------------------------------------------------
+
+    def _answer_if_free(self) -> None:
+        """Answer what the caller said, unless somebody is at it or the caller goes on."""
+        if not self._owes_answer or self._response is not None or self._ears.speaking:
+            return
+        steps = self._reply()
+        if steps:
+            self._respond({}, steps)
+
+    def _reply(self) -> list[Step]:
+        """Let the mind answer everything said since the last answer, as one turn."""
+        heard = Heard(
+            " ".join(heard.text for heard in self._unanswered if heard.text),
+            sum(heard.voiced_ms for heard in self._unanswered),
+        )
+        self._unanswered.clear()
+        self._owes_answer = False
+        return self._mind.reply(heard, offered_tools(self._config), self._local_time())
+
+    def _respond(self, options: JsonObject, steps: list[Step] | None) -> None:
+        """Begin a response; without steps, what it does is decided once transcripts are there."""
+        assert self._tasks is not None
+        writer = ResponseWriter(self._emit, self._conversation, self._config, options)
+        self._response = writer
+        writer.begin()
+        self._response_task = self._tasks.create_task(self._produce(writer, options, steps))
+
+    async def _produce(
+        self, writer: ResponseWriter, options: JsonObject, steps: list[Step] | None
+    ) -> None:
+        if steps is None:
+            if self._transcribing:
+                await asyncio.wait(self._transcribing)
+            steps = self._decide(options)
+        for step in steps:
+            if isinstance(step, Say):
+                await self._say(writer, step.text[:_MOST_CHARS_SAID])
+            else:
+                writer.call_tool(step.name, step.arguments)
+        writer.finish("completed", heard_ms=self._heard_ms)
+        self._response = self._response_task = None
+        self._answer_if_free()
+
+    def _decide(self, options: JsonObject) -> list[Step]:
+        if self._tool_outputs:
+            outputs, self._tool_outputs = self._tool_outputs, []
+            return [s for name, output in outputs for s in self._mind.tool_output(name, output)]
+        if not options.get("instructions") and self._unanswered:
+            return self._reply()
+        return self._mind.open(options.get("instructions") or "")
+
+    async def _say(self, writer: ResponseWriter, text: str) -> None:
+        """Speak a text, the first sentence while the second is made."""
+        item_id = writer.begin_message()
+        if writer.is_spoken:
+            self._mouth.begin(writer.id, item_id)
+        speed = float(self._config["audio"]["output"]["speed"])
+        made_ms = 0
+        for number, sentence in enumerate(sentences(text)):
+            if writer.is_spoken:
+                pcm = await self._engines.say(sentence, speed)
+                if number:
+                    pcm = PAUSE_BETWEEN_SENTENCES + pcm
+                self._mouth.add(writer.id, pcm)
+                made_ms += len(pcm) // _BYTES_PER_MS
+                writer.add_audio_ms(len(pcm) // _BYTES_PER_MS)
+                self._spoken_ms[item_id] = made_ms
+            for delta in _deltas(sentence, is_first=number == 0):
+                writer.delta(delta)
+        if writer.is_spoken:
+            self._mouth.complete(writer.id)
+        writer.end_message()
+
+    def next_frame(self) -> Frame:
+        """Take the agent's next 20 ms and tell the client what begins or ends with it."""
+        frame, facts = self._mouth.next_frame()
+        for fact in facts:
+            if isinstance(fact, Started):
+                self._has_spoken = True
+                kind = "started"
+            else:
+                kind = "stopped"
+            self._emit({"type": f"output_audio_buffer.{kind}", "response_id": fact.response_id})
+        return frame
+
+    def _hush(self, reason: str) -> None:
+        """S5: stop speaking at once, and remember only what was really sent."""
+        cuts: list[Cut] = self._mouth.clear()
+        for cut in cuts:
+            self._emit({"type": "output_audio_buffer.cleared", "response_id": cut.response_id})
+            self._truncate(cut.item_id, cut.sent_ms)
+        if cuts:
+            self._mind.interrupted()
+        self._stop_generating(reason)
+
+    def _truncate(self, item_id: str, end_ms: int) -> None:
+        item = self._conversation.get(item_id)
+        item["content"] = [{"type": "output_audio", "transcript": ""}]
+        self._spoken_ms[item_id] = end_ms
+        self._emit(
+            {
+                "type": "conversation.item.truncated",
+                "item_id": item_id,
+                "content_index": 0,
+                "audio_end_ms": end_ms,
+            }
+        )
+
+    def _stop_generating(self, reason: str) -> None:
+        writer, task = self._response, self._response_task
+        self._response = self._response_task = None
+        if writer is None or task is None:
+            return
+        task.cancel()
+        details = {"type": "cancelled", "reason": reason}
+        writer.finish("cancelled", details, heard_ms=self._heard_ms)
+
+
+def _refuse_unknown(event: JsonObject) -> None:
+    raise Refused("invalid_value", f"Unknown event type: {event['type']:.80}", "type")
+
+
+def _deltas(sentence: str, *, is_first: bool) -> list[str]:
+    """Cut a sentence into a few words each, spaces in front, as the service's deltas have them."""
+    words = sentence.split()
+    groups = [
+        " ".join(words[at : at + _WORDS_PER_DELTA]) for at in range(0, len(words), _WORDS_PER_DELTA)
+    ]
+    return [
+        group if is_first and number == 0 else f" {group}" for number, group in enumerate(groups)
+    ]
+
+
+def _transcription_usage(duration_ms: int, text: str) -> dict[str, Any]:
+    audio = duration_ms // AUDIO_IN_MS_PER_TOKEN
+    words = len(text.split())
+    return {
+        "type": "tokens",
+        "total_tokens": audio + words,
+        "input_tokens": audio,
+        "input_token_details": {"text_tokens": 0, "audio_tokens": audio},
+        "output_tokens": words,
+    }
