@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import httpx
 import structlog
@@ -128,7 +127,6 @@ async def open_service(settings: Settings) -> AsyncIterator[ServiceFacts]:
         database = await stack.enter_async_context(open_database(settings.database))
         log_reader = CallLog(database)
         journal = await stack.enter_async_context(open_journal(database))
-        await log_reader.mark_orphans(datetime.now(UTC))
         tokens, first_token = await open_tokens(database, settings.admin.token)
         realtime = settings.realtime
         embedded = settings.provider == "embedded"

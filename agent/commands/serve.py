@@ -10,8 +10,8 @@ from agent.admin.server import AdminUnavailable
 from agent.embedded.process import EmbeddedServerError
 from agent.service import ServiceFacts, open_service
 from agent.settings import Settings
-from agent.store.database import DatabaseUnavailable
-from sip.endpoint import SipUnavailable
+from agent.store.database import DatabaseUnavailable, create_if_empty
+from sip.stack import SipUnavailable
 
 
 def run_serve(settings: Settings) -> int:
@@ -21,6 +21,7 @@ def run_serve(settings: Settings) -> int:
         0 after an orderly end; 2 if it could not start, with one message on stderr.
     """
     try:
+        create_if_empty(settings.database)
         uvloop.run(_serve(settings))
     except (AdminUnavailable, DatabaseUnavailable, EmbeddedServerError, SipUnavailable) as error:
         print(error, file=sys.stderr)

@@ -102,6 +102,20 @@ def upgrade(settings: DatabaseSettings, revision: str = "head") -> None:
         command.upgrade(config, revision)
 
 
+def create_if_empty(settings: DatabaseSettings) -> None:
+    """Create the tables of a database that has none; leave any other as it is. Blocks.
+
+    A newcomer's first start needs no migration; an admin's later ones are decided
+    by the admin.
+
+    Raises:
+        DatabaseUnavailable: The database cannot be reached or written.
+    """
+    with _alembic(settings) as (_, config, connection):
+        if _current_revision(connection) is None:
+            command.upgrade(config, "head")
+
+
 def downgrade(settings: DatabaseSettings, revision: str) -> None:
     """Take the tables back to an older revision; `base` removes them all. Blocks.
 
