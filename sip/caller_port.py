@@ -70,11 +70,12 @@ class CallerPort(pj.AudioMediaPort):  # type: ignore[misc]
     def onFrameRequested(self, frame: Any) -> None:  # noqa: N802
         """Fetch what the caller shall hear."""
         frame.type = pj.PJMEDIA_FRAME_TYPE_AUDIO
-        if not self._broken:
-            try:
-                self._write(frame, self._speak())
-                return
-            except Exception as fault:  # noqa: BLE001 - as above
-                self._broken = True
-                self._on_fault(fault)
-        self._write(frame, SILENCE)
+        if self._broken:
+            self._write(frame, SILENCE)
+            return
+        try:
+            self._write(frame, self._speak())
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._broken = True
+            self._write(frame, SILENCE)
+            self._on_fault(fault)

@@ -19,6 +19,7 @@ import pjsua2 as pj
 import structlog
 
 from agent.audio.frame import FRAME_MS, SAMPLE_RATE_HZ
+from agent.call.clean import clean
 from sip.clock import PhoneClock
 from sip.pjsip import WHEEL_CALLS, BridgeMaster, FrameBuffers, load_library
 
@@ -29,6 +30,8 @@ _BURIAL_S = 0.5
 
 _MOST_CALLS = 1024
 """More than any build carries: PJSIP clamps it to its real limit."""
+
+_LOG_LINE_CHARS = 2000
 
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
@@ -64,14 +67,15 @@ class StackOptions:
 
 
 class _PjsipLog(pj.LogWriter):  # type: ignore[misc]
-    """Sends PJSIP's own log lines to ours; its level 1 is errors, 2 warnings."""
+    """Sends PJSIP's own log lines to ours, at DEBUG.
+
+    Even its errors quote what strangers sent: one line for each bad packet.
+    """
 
     def write(self, entry: pj.LogEntry) -> None:
         """Take one line."""
         with contextlib.suppress(Exception):
-            text = str(entry.msg).rstrip()
-            event = "! pjsip" if entry.level <= 2 else "= pjsip"
-            (log.warning if entry.level <= 2 else log.debug)(event, line=text)
+            log.debug("= pjsip", line=clean(entry.msg, _LOG_LINE_CHARS))
 
 
 class SipStack:

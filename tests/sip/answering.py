@@ -94,7 +94,6 @@ class Program:
                     leg.hang_up()
         except LegClosed:
             tell("gave up")
-        quality = leg.quality()
         ending = await leg.closed()
         leg.hang_up()
         leg.reject(486)
@@ -105,7 +104,7 @@ class Program:
             reason=ending.reason,
             frames=echo.frames,
             voiced=echo.voiced,
-            quality=quality or leg.quality(),
+            quality=dict(leg.quality()),
         )
 
     async def obey(self, endpoint: SipEndpoint) -> None:

@@ -1,0 +1,556 @@
+"""The door and the legs, over real SIP and RTP with a real PJSIP in its own process."""
+
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.sip.conftest import Agent
+from tests.sip.wire import loud, phone, rtp_target, sdp, udp_socket
+
+StartAgent = Callable[..., Agent]
+PlaceCall = Callable[..., dict[str, Any]]
+
+TONE = bytes([0x20, 0x2F, 0x60, 0x2F, 0x20, 0xA0, 0xAF, 0xE0, 0xAF, 0xA0]) * 16
+
+
+def ending(agent: Agent) -> tuple[str, str]:
+    closed = agent.expect("closed")
+    return closed["by"], closed["reason"]
+
+
+def test_caller_hangs_up(start_agent: StartAgent) -> None:
+    """An INVITE rings at once, is answered, and the caller's BYE ends it."""
+    agent = start_agent()
+    with phone(agent.port) as caller:
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+        caller.hear(180)
+        answer = caller.hear(200)
+        caller.say("ACK")
+        assert "RTP/AVP 0" in answer.body
+        offered = agent.expect("offered")
+        assert offered["did"] == "+15550100"
+        assert offered["caller_number"] == "caller"
+        assert offered["trunk"] == "local"
+        assert offered["agent"] is None
+        agent.expect("answered")
+        caller.bye()
+        assert ending(agent) == ("caller", "hung up")
+    assert agent.count_idle()["pj_calls"] == 0
+
+
+def test_agent_hangs_up(start_agent: StartAgent) -> None:
+    """Hanging up, twice even, sends one BYE and ends the call."""
+    agent = start_agent(hang_up_after_s=0.1)
+    with phone(agent.port) as caller:
+        caller.invite()
+        caller.reply_ok(caller.hear("BYE"))
+        assert ending(agent) == ("trunkline", "hung up")
+        assert agent.count_idle()["pj_calls"] == 0
+
+
+def test_hang_up_before_answer(start_agent: StartAgent) -> None:
+    """Hanging up a ringing call declines it."""
+    agent = start_agent(answer=False)
+    with phone(agent.port) as caller:
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+        caller.hear(180)
+        agent.expect("offered")
+        agent.tell("hang up")
+        caller.hear(603)
+        caller.say("ACK")
+        assert ending(agent) == ("trunkline", "hung up")
+
+
+def test_reject_says_when_to_retry(start_agent: StartAgent) -> None:
+    """A call the agent cannot serve is refused with a status and Retry-After."""
+    agent = start_agent(answer=False)
+    with phone(agent.port) as caller:
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+        agent.expect("offered")
+        agent.tell("reject")
+        assert caller.hear(503).header("Retry-After") == "7"
+        caller.say("ACK")
+        assert ending(agent) == ("trunkline", "refused with 503")
+
+
+def test_cancel_while_ringing(start_agent: StartAgent) -> None:
+    """CANCEL ends a ringing call with 487, and whoever waited to answer is told."""
+    agent = start_agent(answer=False)
+    with phone(agent.port) as caller:
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+        caller.hear(180)
+        caller.say("CANCEL")
+        caller.hear(487)
+        caller.say("ACK")
+        assert ending(agent) == ("caller", "cancelled")
+
+
+@pytest.mark.parametrize("ring_s", [0.0, 0.005, 0.01, 0.02], ids=lambda s: f"after {s * 1000:g} ms")
+def test_cancel_races_the_answer(start_agent: StartAgent, ring_s: float) -> None:
+    """A CANCEL that crosses our 200 leaves either no call, or one that BYE ends."""
+    agent = start_agent(ring_s=ring_s)
+    for _ in range(5):
+        with phone(agent.port) as caller:
+            caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+            caller.hear(180)
+            time.sleep(ring_s / 2)
+            caller.to_tag, kept = "", caller.to_tag
+            caller.say("CANCEL")
+            caller.to_tag = kept
+            final = caller.hear(487, 200)
+            while "INVITE" not in str(final.header("CSeq")):
+                final = caller.hear(487, 200)
+            caller.say("ACK")
+            if final.status == 200:
+                caller.bye()
+                assert ending(agent) == ("caller", "hung up")
+            else:
+                assert ending(agent) == ("caller", "cancelled")
+    assert agent.count_idle()["pj_calls"] == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "agent_name"),
+    [
+        pytest.param("+15550100", "receptionist", id="exact"),
+        pytest.param("+15550199", "sales", id="prefix"),
+        pytest.param("+44", None, id="nowhere"),
+    ],
+)
+def test_routes(start_agent: StartAgent, user: str, agent_name: str | None) -> None:
+    """A number reaches its agent; one that is routed nowhere gets 404 and never rings."""
+    agent = start_agent(
+        routes=[
+            {"did": "+1555*", "agent": "sales"},
+            {"did": "+15550100", "agent": "receptionist"},
+        ]
+    )
+    with phone(agent.port, user=user) as caller:
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+        if agent_name is None:
+            assert caller.hear(404, 180).status == 404
+            caller.say("ACK")
+        else:
+            caller.hear(200)
+            caller.say("ACK")
+            assert agent.expect("offered")["agent"] == agent_name
+            caller.bye()
+
+
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER"])
+def test_stranger_is_refused(start_agent: StartAgent, method: str) -> None:
+    """An address no trunk allows gets 403 to whatever it asks, and nothing rings."""
+    agent = start_agent(trunks=[{"name": "carrier", "allow": ["127.0.0.1"]}])
+    with phone(agent.port, ip="127.0.0.2") as stranger:
+        stranger.say(method, sdp(stranger.ip, stranger.rtp_port) if method == "INVITE" else "")
+        assert stranger.hear(403, 180, 200).status == 403
+    with phone(agent.port) as caller:
+        caller.invite()
+        offered = agent.expect("offered")
+        assert (offered["trunk"], offered["caller_number"]) == ("carrier", "caller")
+        caller.bye()
+
+
+def test_stranger_with_forged_via(start_agent: StartAgent) -> None:
+    """A maddr in Via does not make a stranger one of ours: it is refused all the same."""
+    agent = start_agent(trunks=[{"name": "carrier", "allow": ["127.0.0.1"]}])
+    with phone(agent.port, ip="127.0.0.2") as stranger:
+        stranger.say("INVITE", sdp(stranger.ip, stranger.rtp_port), via_more=";maddr=127.0.0.1")
+        time.sleep(0.3)
+        counted = agent.count()
+        assert counted["active"] == 0
+    assert "offered" not in "".join(agent.log)
+
+
+def test_full_agent(start_agent: StartAgent) -> None:
+    """One call more than configured gets 503 with Retry-After; a freed place is taken again."""
+    agent = start_agent(sip={"max_calls": 1})
+    assert agent.first["max_calls"] == 1
+    with phone(agent.port) as first, phone(agent.port) as second:
+        first.invite()
+        second.say("INVITE", sdp(second.ip, second.rtp_port))
+        refused = second.hear(503, 486, 180)
+        assert refused.status == 503
+        assert refused.header("Retry-After") == "5"
+        second.say("ACK")
+        first.bye()
+        agent.expect("closed")
+    with phone(agent.port) as third:
+        third.invite()
+        third.bye()
+
+
+def test_full_library(start_agent: StartAgent) -> None:
+    """When every call PJSIP carries is in use, the next caller is told when to retry."""
+    agent = start_agent()
+    if not agent.first["is_wheel"]:
+        agent.stop()
+        agent = start_agent(sip={"max_calls": 4})
+    assert agent.first["max_calls"] == 4
+    with phone(agent.port) as a, phone(agent.port) as b, phone(agent.port) as c:
+        with phone(agent.port) as d, phone(agent.port) as e:
+            for caller in (a, b, c, d):
+                caller.invite()
+            e.say("INVITE", sdp(e.ip, e.rtp_port))
+            refused = e.hear(503, 486, 180)
+            assert (refused.status, refused.header("Retry-After")) == (503, "5")
+            e.say("ACK")
+            for caller in (a, b, c, d):
+                caller.bye()
+    assert agent.count_idle()["pj_calls"] == 0
+
+
+def test_draining(start_agent: StartAgent) -> None:
+    """While draining, a call goes on; new ones and OPTIONS get 503 with Retry-After."""
+    agent = start_agent()
+    with phone(agent.port) as talking, phone(agent.port) as late, phone(agent.port) as peer:
+        peer.say("OPTIONS")
+        peer.hear(200)
+        talking.invite()
+        agent.tell("drain")
+        agent.expect("draining")
+        late.say("INVITE", sdp(late.ip, late.rtp_port))
+        assert late.hear(503, 180).header("Retry-After") == "5"
+        late.say("ACK")
+        peer.say("OPTIONS")
+        assert peer.hear(503, 200).header("Retry-After") == "5"
+        talking.bye()
+        assert ending(agent) == ("caller", "hung up")
+
+
+@pytest.mark.parametrize(
+    ("payloads", "codecs", "expected"),
+    [
+        pytest.param("0 8", ["PCMU", "PCMA"], "0", id="PCMU first"),
+        pytest.param("8 0", ["PCMU", "PCMA"], "8", id="PCMA first"),
+        pytest.param("0 8", ["PCMA"], "8", id="trunk allows PCMA only"),
+        pytest.param("18", ["PCMU", "PCMA"], None, id="G.729 only"),
+        pytest.param("0", ["PCMA"], None, id="what the trunk does not allow"),
+        pytest.param("9 3 97", ["PCMU", "PCMA"], None, id="G.722, GSM and unknown"),
+    ],
+)
+def test_codec(
+    start_agent: StartAgent, payloads: str, codecs: list[str], expected: str | None
+) -> None:
+    """The caller's first codec that its trunk allows is taken; without one it is 488."""
+    agent = start_agent(trunks=[{"name": "carrier", "allow": ["127.0.0.1"], "codecs": codecs}])
+    with phone(agent.port) as caller:
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port, payloads))
+        final = caller.hear(200, 488)
+        caller.say("ACK")
+        if expected is None:
+            assert final.status == 488
+        else:
+            chosen = re.search(r"m=audio \d+ RTP/AVP (\d+)", final.body)
+            assert chosen is not None
+            assert chosen.group(1) == expected
+            caller.bye()
+    assert agent.count_idle()["pj_calls"] == 0
+
+
+def test_video_is_declined(start_agent: StartAgent) -> None:
+    """A video call is answered with its audio; the video stream is refused with port 0."""
+    agent = start_agent()
+    with phone(agent.port) as caller:
+        answer = caller.invite(sdp(caller.ip, caller.rtp_port, video=True))
+        assert re.search(r"^m=audio [1-9]", answer.body, re.M)
+        assert re.search(r"^m=video 0 ", answer.body, re.M)
+        agent.expect("answered")
+        caller.bye()
+
+
+def test_late_offer(start_agent: StartAgent) -> None:
+    """An INVITE without SDP gets our offer in the 200; audio flows after the ACK's answer."""
+    agent = start_agent()
+    with phone(agent.port) as caller, udp_socket("127.0.0.2") as sprayer:
+        caller.say("INVITE")
+        offer = caller.hear(200)
+        assert re.search(r"^m=audio \d+ RTP/AVP 0 8|^m=audio \d+ RTP/AVP 8 0", offer.body, re.M)
+        caller.say("ACK", sdp(caller.ip, caller.rtp_port, "0"))
+        agent.expect("answered")
+        caller.talk(rtp_target(offer), 25, payload=TONE, through=sprayer)
+        assert loud(caller.listen(0.1)) == 0
+        caller.talk(rtp_target(offer), 50, payload=TONE)
+        assert loud(caller.listen(0.3)) >= 40
+        caller.bye()
+
+
+@pytest.mark.parametrize("ptime_ms", [10, 20, 30, 40, 60])
+def test_ptime_of_the_caller(start_agent: StartAgent, ptime_ms: int) -> None:
+    """Callers may send packets of any usual length; all of their speech is heard."""
+    agent = start_agent()
+    payload = (TONE * 3)[: ptime_ms * 8]
+    with phone(agent.port) as caller:
+        target = rtp_target(caller.invite())
+        agent.expect("answered")
+        caller.talk(target, 600 // ptime_ms, payload=payload)
+        time.sleep(0.2)
+        caller.bye()
+        voiced_ms = agent.expect("closed")["voiced"] * 20
+        assert 520 <= voiced_ms <= 720
+
+
+@pytest.mark.parametrize(
+    ("from_user", "user"),
+    [
+        pytest.param("%00%1b[31m", "+1555", id="NUL and escapes, percent-encoded"),
+        pytest.param("\udcff\udcfe", "+1555", id="bytes that are not UTF-8"),
+        pytest.param("%E2%80%AEgnp", "%F0%9F", id="bidi override and cut UTF-8"),
+        pytest.param("';DROP%20TABLE%20calls;--", "a" * 900, id="SQL and a very long number"),
+    ],
+)
+def test_hostile_headers(start_agent: StartAgent, from_user: str, user: str) -> None:
+    """Whatever a caller writes into headers is harmless text by the time we hand it on."""
+    agent = start_agent()
+    with phone(agent.port, from_user=from_user, user=user) as caller:
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+        caller.hear(200, 400)
+        offered = agent.expect("offered")
+        for text in (offered["caller_number"], offered["did"], offered["sip_call_id"]):
+            text.encode()
+            assert text.isprintable()
+            assert len(text) <= 256
+        caller.say("ACK")
+        caller.bye()
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        pytest.param(b"\r\n\r\n", id="keep-alive"),
+        pytest.param(b"\0" * 1200, id="zeros"),
+        pytest.param(bytes(range(256)) * 4, id="noise"),
+        pytest.param(b"INVITE sip:x SIP/2.0\r\n\r\n", id="bare INVITE"),
+        pytest.param(b"INVITE sip:x@y SIP/2.0\r\nVia: x\r\nContent-Length: -5\r\n\r\n", id="lies"),
+    ],
+)
+def test_garbage(start_agent: StartAgent, datagram: bytes) -> None:
+    """Noise on the SIP port disturbs nobody."""
+    agent = start_agent()
+    with phone(agent.port) as caller:
+        for _ in range(5):
+            caller.sip.sendto(datagram, caller.agent)
+        caller.invite()
+        caller.bye()
+        assert ending(agent) == ("caller", "hung up")
+
+
+def test_caller_without_rtp(start_agent: StartAgent) -> None:
+    """A caller from whom nothing is heard is hung up, with the reason."""
+    agent = start_agent(no_rtp_timeout_s=1.5)
+    with phone(agent.port) as caller:
+        caller.invite()
+        caller.reply_ok(caller.hear("BYE"))
+        assert ending(agent) == ("trunkline", "no audio from the caller for 1.5 s")
+
+
+def test_caller_who_falls_silent(start_agent: StartAgent) -> None:
+    """A caller whose packets stop is hung up only after the timeout, counted from the last."""
+    agent = start_agent(no_rtp_timeout_s=1.5)
+    with phone(agent.port) as caller:
+        target = rtp_target(caller.invite())
+        caller.talk(target, 125)
+        stopped_s = time.monotonic()
+        caller.reply_ok(caller.hear("BYE"))
+        assert time.monotonic() - stopped_s > 0.4
+        closed = agent.expect("closed")
+        assert closed["reason"] == "no audio from the caller for 1.5 s"
+        assert closed["quality"]["received"]["packets"] == 125
+        assert closed["quality"]["sent"]["packets"] > 100
+
+
+def test_hold_is_not_silence(start_agent: StartAgent) -> None:
+    """On hold no audio is expected; back from hold the call goes on."""
+    agent = start_agent(no_rtp_timeout_s=1.5)
+    with phone(agent.port) as caller:
+        target = rtp_target(caller.invite())
+        caller.talk(target, 10)
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port, "0", direction="inactive"))
+        assert "a=inactive" in caller.hear(200).body
+        caller.say("ACK")
+        with pytest.raises(AssertionError, match="waited"):
+            caller.hear("BYE", within_s=3)
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port, "0"))
+        target = rtp_target(caller.hear(200))
+        caller.say("ACK")
+        caller.listen(0.05)
+        caller.talk(target, 40, payload=TONE)
+        assert loud(caller.listen(0.3)) >= 30
+        caller.bye()
+        assert ending(agent) == ("caller", "hung up")
+
+
+def test_sprayed_rtp(start_agent: StartAgent) -> None:
+    """RTP from a foreign address is neither heard nor answered."""
+    agent = start_agent()
+    with phone(agent.port) as caller, udp_socket("127.0.0.2") as sprayer:
+        target = rtp_target(caller.invite())
+        agent.expect("answered")
+        caller.talk(target, 75, payload=TONE, through=sprayer)
+        assert caller.listen(0.1, through=sprayer) == []
+        assert loud(caller.listen(0.1)) == 0
+        caller.talk(target, 25, payload=TONE)
+        assert loud(caller.listen(0.3)) >= 20
+        caller.bye()
+        closed = agent.expect("closed")
+        assert closed["quality"]["received"]["packets"] == 25
+
+
+def test_stranger_on_the_callers_address(start_agent: StartAgent) -> None:
+    """Even from the caller's own address, only the signalled port is heard."""
+    agent = start_agent()
+    with phone(agent.port) as caller, udp_socket() as neighbour:
+        target = rtp_target(caller.invite())
+        caller.talk(target, 25, payload=b"\xff" * 160)
+        caller.talk(target, 60, payload=TONE, through=neighbour)
+        assert caller.listen(0.1, through=neighbour) == []
+        caller.bye()
+        assert agent.expect("closed")["voiced"] == 0
+
+
+def test_asymmetric_caller(start_agent: StartAgent) -> None:
+    """A caller that sends from another port than it receives on is heard within two seconds."""
+    agent = start_agent()
+    with phone(agent.port) as caller, udp_socket() as mouth:
+        target = rtp_target(caller.invite())
+        caller.talk(target, 150, payload=TONE, through=mouth)
+        caller.bye()
+        assert agent.expect("closed")["voiced"] >= 30
+
+
+def test_fault_in_the_bridge(start_agent: StartAgent) -> None:
+    """An exception in the bridge ends that call, with a traceback in the log, and no other."""
+    agent = start_agent(broken=True)
+    with phone(agent.port) as caller:
+        caller.invite()
+        caller.reply_ok(caller.hear("BYE"))
+        assert ending(agent) == ("trunkline", "internal error")
+        agent.count()
+    agent.stop()
+    assert "the bridge fell down" in "".join(agent.log)
+
+
+def test_blocked_loop(start_agent: StartAgent) -> None:
+    """After the loop was blocked the clock counts what was late and the call goes on."""
+    agent = start_agent()
+    with phone(agent.port) as caller:
+        target = rtp_target(caller.invite())
+        agent.tell("block")
+        agent.expect("blocked")
+        assert agent.count()["late_ticks"] >= 15
+        caller.listen(0.05)
+        caller.talk(target, 30, payload=TONE)
+        assert loud(caller.listen(0.3)) >= 20
+        caller.bye()
+
+
+def test_port_in_use(start_agent: StartAgent) -> None:
+    """A second agent on the same port says which address and what to do."""
+    first = start_agent()
+    second = start_agent(sip={"listen": f"127.0.0.1:{first.port}"})
+    assert second.first["event"] == "unavailable"
+    assert f"127.0.0.1:{first.port}" in second.first["message"]
+    assert "change [sip] listen" in second.first["message"]
+
+
+def test_stopping_hangs_up(start_agent: StartAgent) -> None:
+    """An agent that stops says BYE to whoever is still on the line."""
+    agent = start_agent()
+    with phone(agent.port) as caller:
+        caller.invite()
+        agent.expect("answered")
+        agent.tell("stop")
+        caller.reply_ok(caller.hear("BYE"))
+        agent.expect("stopped")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sip"),
+    [
+        pytest.param("", {}, id="UDP"),
+        pytest.param(";transport=tcp", {"tcp": "on"}, id="TCP"),
+    ],
+)
+def test_echo(
+    start_agent: StartAgent, place_call: PlaceCall, suffix: str, sip: dict[str, Any]
+) -> None:
+    """A tone sent comes back whole, as loud as it was, within 100 ms."""
+    agent = start_agent(sip=sip)
+    call = place_call(uri=f"sip:bakery@127.0.0.1:{agent.port}{suffix}", tones=2)
+    assert call["answered"]
+    assert call["ringing_delay_ms"] <= call["answer_delay_ms"] < 500
+    assert all(0 < ms < 100 for ms in call["round_trips_ms"])
+    assert all(380 <= end - start <= 440 for start, end in call["runs"])
+    assert len(call["runs"]) == 2
+    assert 7500 < call["peak"] < 8500
+    assert (call["by"], ending(agent)) == ("caller", ("caller", "hung up"))
+
+
+def test_probe_is_refused(start_agent: StartAgent, place_call: PlaceCall) -> None:
+    """The test caller reports why it was not answered."""
+    agent = start_agent(routes=[{"did": "+1555*", "agent": "sales"}])
+    call = place_call(uri=f"sip:nobody@127.0.0.1:{agent.port}")
+    assert (call["answered"], call["status"]) == (False, 404)
+
+
+def test_probe_is_hung_up(start_agent: StartAgent, place_call: PlaceCall) -> None:
+    """The test caller notices that the agent ended the call."""
+    agent = start_agent(hang_up_after_s=1.5)
+    call = place_call(uri=f"sip:x@127.0.0.1:{agent.port}", tone_ms=100, stay=True)
+    assert call["by"] == "trunkline"
+
+
+def test_probe_gives_up(start_agent: StartAgent, place_call: PlaceCall) -> None:
+    """A call that rings too long is cancelled."""
+    agent = start_agent(answer=False)
+    call = place_call(uri=f"sip:x@127.0.0.1:{agent.port}", answer_timeout_s=0.5)
+    assert (call["answered"], call["status"]) == (False, 0)
+    assert ending(agent) == ("caller", "cancelled")
+
+
+def test_fifty_calls_leave_nothing(start_agent: StartAgent) -> None:
+    """Fifty calls by SIPp, one after another, leave no PJSIP call and no descriptor."""
+    agent = start_agent()
+    with phone(agent.port) as caller:
+        caller.invite()
+        caller.bye()
+    before = agent.count_idle()
+    with udp_socket() as free:
+        local_port = free.getsockname()[1]
+    done = subprocess.run(
+        ["sipp", "-sn", "uac", f"127.0.0.1:{agent.port}", "-i", "127.0.0.1", "-p", str(local_port)]
+        + ["-m", "50", "-l", "1", "-r", "50", "-d", "20", "-timeout", "25s", "-nostdin"],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0
+    after = agent.count_idle()
+    assert (after["active"], after["pj_calls"]) == (0, 0)
+    assert after["fds"] <= before["fds"]
+    assert after["threads"] <= before["threads"]
+
+
+def test_burst_of_cancelled_calls(start_agent: StartAgent) -> None:
+    """A hundred INVITEs each cancelled at once do not end the process, and calls work after."""
+    agent = start_agent(answer=False)
+    for _ in range(100):
+        with phone(agent.port) as caller:
+            caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+            if caller.hear(180, 503).status == 180:
+                caller.to_tag = ""
+                caller.say("CANCEL")
+                caller.hear(487)
+            caller.say("ACK")
+    time.sleep(0.7)
+    with phone(agent.port) as caller:
+        caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+        caller.hear(180)
+        caller.say("CANCEL")
+        caller.hear(487)
+        caller.say("ACK")
+    assert agent.count_idle()["pj_calls"] == 0
