@@ -96,12 +96,11 @@ class SipEndpoint:
         """The port we listen on."""
         return self._stack.port
 
-    async def close(self) -> None:
-        """End every call with BYE and stop looking after them."""
+    def close(self) -> None:
+        """Say BYE to everybody and stop looking after them."""
         self._timer.cancel()
         for leg in tuple(self._legs):
             leg.hang_up()
-        await self._stack.quiet()
 
     def _refuse(self, method: str, source: str) -> Refusal | None:
         """Decide about a request outside a dialog, before PJSIP spends anything on it."""
@@ -247,4 +246,4 @@ async def open_endpoint(
         try:
             yield endpoint
         finally:
-            await endpoint.close()
+            endpoint.close()

@@ -85,8 +85,6 @@ class PjCall(pj.Call):  # type: ignore[misc]
         """Post state, last status and reason of the dialog."""
         try:
             info = self.getInfo()
-            if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-                self.on_last_look()
             facts = (info.state, info.lastStatusCode, info.lastReason)
             self._stack.post(partial(self.on_state, *facts))
         except Exception as fault:  # noqa: BLE001 - it would end the process; the leg logs it
@@ -105,6 +103,13 @@ class PjCall(pj.Call):  # type: ignore[misc]
                     facts = (media.index, media.status, remote)
                     self._stack.post(partial(self.on_media, *facts))
                     return
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._fault(fault)
+
+    def onStreamDestroyed(self, _: Any) -> None:  # noqa: N802
+        """Let the leg read the statistics; before DISCONNECTED is reported they are gone."""
+        try:
+            self.on_last_look()
         except Exception as fault:  # noqa: BLE001 - as above
             self._fault(fault)
 
@@ -228,7 +233,7 @@ class SipLeg:
         """Packets, loss and jitter so far, both directions; {} before media.
 
         `received` is what the caller sent us, `sent` what the caller's RTCP
-        reports of ours. Counts are packets.
+        reports of ours. Counts are packets, since the last re-INVITE.
         """
         self._read_quality()
         return self._last_quality

@@ -59,6 +59,7 @@ class Phone:
     user: str = "+15550100"
     headers: Mapping[str, str] = field(default_factory=dict)
     from_user: str = "caller"
+    display: str = ""
     call_id: str = field(default_factory=lambda: f"{time.monotonic_ns():x}@wire")
     to_tag: str = ""
     branch: int = 0
@@ -83,7 +84,7 @@ class Phone:
         lines = [
             f"{method} sip:{self.user}@{self.agent[0]}:{self.agent[1]} SIP/2.0",
             f"Via: SIP/2.0/UDP {ip}:{port};branch={branch}{via_more}",
-            f"From: <sip:{self.from_user}@{ip}:{port}>;tag=wire",
+            f"From: {self.display}<sip:{self.from_user}@{ip}:{port}>;tag=wire",
             f"To: <sip:{self.user}@{self.agent[0]}>" + (f";tag={self.to_tag}" * in_dialog),
             f"Call-ID: {self.call_id}",
             f"CSeq: {self.cseq} {method}",
@@ -106,9 +107,9 @@ class Phone:
                 message = Message(self.sip.recv(65535).decode("utf-8", "surrogateescape"))
             except TimeoutError:
                 break
-            if tag := re.search(r"^To:.*;tag=([^\r;]+)", message.text, re.M):
-                if message.status:
-                    self.to_tag = tag.group(1)
+            tag = re.search(r"^To:.*;tag=([^\r;]+)", message.text, re.M)
+            if tag and message.status:
+                self.to_tag = tag.group(1)
             if message.status in wanted or message.method in wanted:
                 return message
             passed.append(message.text.partition("\r\n")[0])
@@ -185,10 +186,11 @@ def phone(
     ip: str = "127.0.0.1",
     user: str = "+15550100",
     from_user: str = "caller",
+    display: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[Phone]:
     with udp_socket(ip) as sip, udp_socket(ip) as rtp:
-        yield Phone(sip, rtp, ("127.0.0.1", port), user, headers or {}, from_user)
+        yield Phone(sip, rtp, ("127.0.0.1", port), user, headers or {}, from_user, display)
 
 
 def loud(packets: Sequence[bytes]) -> int:
