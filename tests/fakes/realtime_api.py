@@ -81,7 +81,7 @@ class Manners:
     """What becomes of the SDP answer before it is sent."""
     location: bool = True
     channel: bool = True
-    """False: the answer has no data channel."""
+    """False: the data channel never opens."""
     acknowledge: bool = True
     """False: session.update gets no answer."""
     refuse_session: Event | None = None
@@ -126,8 +126,11 @@ class FakeSession:
         transceiver: RTCRtpTransceiver = self.pc.getTransceivers()[0]
         transceiver.direction = "sendrecv"
         await self.pc.setLocalDescription(await self.pc.createAnswer())
+        if not self._manners.channel:
+            sctp: Any = self.pc.sctp
+            sctp.start = _never
         sdp: str = self.pc.localDescription.sdp
-        return sdp if self._manners.channel else sdp[: sdp.index("m=application")]
+        return sdp
 
     def send(self, event: Event | str | bytes) -> None:
         """Send an event; a str or bytes goes as it is (bytes as a text message)."""
@@ -367,6 +370,10 @@ async def open_fake(
         await asyncio.gather(*connections, return_exceptions=True)
         for session in api.sessions:
             await session.close()
+
+
+async def _never(*_: object) -> None:
+    """Stand in for what should have happened."""
 
 
 async def _serve_request(

@@ -1,0 +1,530 @@
+"""The Realtime protocol as text: what each server event means, and what we answer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
+from pydantic import TypeAdapter
+
+from agent.call.events import (
+    AgentError,
+    AgentGone,
+    AgentInterrupted,
+    AgentSpeaking,
+    AgentSpoke,
+    AgentText,
+    AgentTextDelta,
+    CallerSpeechStarted,
+    CallerSpeechStopped,
+    CallerText,
+    CallerTextFailed,
+    CallEvent,
+    ResponseEnded,
+    ResponseStarted,
+    ToolCallRequested,
+    TurnBegan,
+    TurnTruncated,
+)
+from agent.call.ports import AgentProfile, ToolSchema
+from agent.realtime.protocol import RealtimeProtocol
+from agent.realtime.settings import RealtimeSettings, VadSettings
+
+SERVER: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+CLIENT: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
+
+EXAMPLES = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "server_events.jsonl").read_text().splitlines()
+]
+USAGE_1 = {
+    "total_tokens": 240,
+    "input_tokens": 190,
+    "output_tokens": 50,
+    "input_token_details": {
+        "text_tokens": 163,
+        "audio_tokens": 27,
+        "image_tokens": 0,
+        "cached_tokens": 128,
+        "cached_tokens_details": {"text_tokens": 128, "audio_tokens": 0, "image_tokens": 0},
+    },
+    "output_token_details": {"text_tokens": 14, "audio_tokens": 36},
+}
+USAGE_2 = {
+    "total_tokens": 210,
+    "input_tokens": 190,
+    "output_tokens": 20,
+    "input_token_details": {"text_tokens": 150, "audio_tokens": 40},
+    "output_token_details": {"text_tokens": 6, "audio_tokens": 14},
+}
+UNKNOWN_TURN = TurnBegan("item_u1", None, "caller")
+READY = "Is order twelve ready?"
+A1, A2 = TurnBegan("item_a1", None, "agent"), TurnBegan("item_a2", None, "agent")
+A4 = TurnBegan("item_a4", None, "agent")
+
+MEANINGS: dict[str, list[CallEvent]] = {
+    "event_04": [AgentError("unknown_parameter", "Unknown parameter: 'session.temperature'.")],
+    "event_06": [CallerSpeechStarted("item_u1")],
+    "event_07": [CallerSpeechStopped("item_u1")],
+    "event_08": [UNKNOWN_TURN],
+    "event_11": [UNKNOWN_TURN],
+    "event_12": [UNKNOWN_TURN],
+    "event_13": [UNKNOWN_TURN],
+    "event_15": [TurnTruncated("item_a1", 1480)],
+    "event_18": [UNKNOWN_TURN, CallerText("item_u1", READY)],
+    "event_19": [UNKNOWN_TURN, CallerText("item_u1", READY)],
+    "event_20": [UNKNOWN_TURN, CallerTextFailed("item_u1", "Could not transcribe.")],
+    "event_22": [ResponseStarted("resp_01")],
+    "event_25": [A1, AgentTextDelta("item_a1", "resp_01", "Yes,")],
+    "event_0123456789abcdef": [AgentSpeaking("resp_01")],
+    "event_29": [A1, AgentText("item_a1", "resp_01", "Yes, it is ready.")],
+    "event_32": [
+        A1,
+        AgentText("item_a1", "resp_01", "Yes, it is ready."),
+        ResponseEnded("resp_01", "completed", "", USAGE_1),
+    ],
+    "event_33": [
+        A2,
+        AgentText("item_a2", "resp_02", "We are open from"),
+        ResponseEnded("resp_02", "cancelled", "turn_detected", USAGE_2),
+    ],
+    "event_34": [ResponseEnded("resp_03", "failed", "rate_limit_exceeded: Try again later.")],
+    "event_0123456789abcde0": [AgentSpoke("resp_01")],
+    "event_0123456789abcde1": [AgentInterrupted("resp_02")],
+    "event_37": [A4, AgentTextDelta("item_a4", "resp_04", "Caller asked")],
+    "event_38": [A4, AgentText("item_a4", "resp_04", "Caller asked for order twelve.")],
+}
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda e: f"{e['type']} {e.get('event_id', '')}")
+def test_each_example_of_the_reference(event: dict[str, Any]) -> None:
+    """Each server event becomes the facts the call needs, and no more."""
+    if event["type"] != "input_audio_buffer.dtmf_event_received":
+        SERVER.validate_python(event)
+    protocol = RealtimeProtocol()
+    assert protocol.receive(json.dumps(event)) == MEANINGS.get(event.get("event_id", ""), [])
+    assert protocol.garbage == 0
+
+
+class Session:
+    """A protocol in conversation; checks that everything sent is what OpenAI's types allow."""
+
+    def __init__(self) -> None:
+        self.protocol = RealtimeProtocol()
+
+    def receive(self, event_type: str, **fields: Any) -> list[CallEvent]:
+        return self.protocol.receive(json.dumps({"type": event_type, "event_id": "e", **fields}))
+
+    def sent(self) -> list[dict[str, Any]]:
+        texts = self.protocol.take_outgoing()
+        for text in texts:
+            CLIENT.validate_json(text)
+        return [json.loads(text) for text in texts]
+
+    def sent_types(self) -> list[str]:
+        return [event["type"] for event in self.sent()]
+
+    def response(self, response_id: str, *, done: bool = True) -> None:
+        self.receive("response.created", response={"id": response_id})
+        if done:
+            self.receive("response.done", response={"id": response_id, "status": "completed"})
+
+    def tool_call(
+        self, tool_call_id: str, response_id: str, status: str = "completed"
+    ) -> list[CallEvent]:
+        item = {
+            "id": f"item_{tool_call_id}",
+            "type": "function_call",
+            "status": status,
+            "name": "weather",
+            "call_id": tool_call_id,
+            "arguments": '{"place":"Bonn"}',
+        }
+        return self.receive(
+            "response.output_item.done", response_id=response_id, output_index=0, item=item
+        )
+
+
+PROFILE = AgentProfile(
+    "receptionist",
+    "You answer the phone.",
+    "Hello, this is the bakery.",
+    "marin",
+    (ToolSchema("weather", "Tells the weather.", {"type": "object", "properties": {}}),),
+)
+
+
+def test_session_update_sets_what_we_rely_on() -> None:
+    """Voice, tools, turn-taking and transcription are set, and ready waits for the answer."""
+    session = Session()
+    settings_ = RealtimeSettings(vad=VadSettings(threshold=0.7, silence_duration_ms=300))
+    session.receive("session.updated", session={"type": "realtime"})
+    session.protocol.configure(PROFILE, settings_)
+    assert not session.protocol.is_ready
+    [update] = session.sent()
+    assert update["session"] == {
+        "type": "realtime",
+        "instructions": "You answer the phone.",
+        "output_modalities": ["audio"],
+        "tool_choice": "auto",
+        "tools": [
+            {
+                "type": "function",
+                "name": "weather",
+                "description": "Tells the weather.",
+                "parameters": {"type": "object", "properties": {}},
+            }
+        ],
+        "audio": {
+            "input": {
+                "turn_detection": {
+                    "type": "server_vad",
+                    "threshold": 0.7,
+                    "prefix_padding_ms": 300,
+                    "silence_duration_ms": 300,
+                    "create_response": True,
+                    "interrupt_response": True,
+                },
+                "transcription": {"model": "gpt-transcribe"},
+            },
+            "output": {"voice": "marin"},
+        },
+    }
+    session.receive("session.created", session={"type": "realtime"})
+    assert not session.protocol.is_ready
+    session.receive("session.updated", session={"type": "realtime"})
+    assert session.protocol.is_ready
+
+
+def test_a_refused_session_says_why() -> None:
+    """The far end's own words come out when it does not take our settings."""
+    session = Session()
+    session.protocol.configure(PROFILE, RealtimeSettings())
+    [update] = session.sent()
+    error = {"code": "invalid_value", "message": "No such voice.", "event_id": update["event_id"]}
+    assert session.receive("error", error=error) == [AgentError("invalid_value", "No such voice.")]
+    assert session.protocol.refusal == "No such voice."
+
+
+def test_caller_turn_with_late_transcript() -> None:
+    """A turn takes its place when it is committed; its text comes later and begins nothing anew."""
+    session = Session()
+    item = {"id": "u1", "type": "message", "role": "user", "content": []}
+    facts = [
+        *session.receive("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=1),
+        *session.receive("input_audio_buffer.speech_stopped", item_id="u1", audio_end_ms=2),
+        *session.receive("input_audio_buffer.committed", item_id="u1", previous_item_id="a0"),
+        *session.receive("conversation.item.added", item=item, previous_item_id="a0"),
+        *session.receive("conversation.item.done", item=item, previous_item_id=None),
+        *session.receive("response.created", response={"id": "r1"}),
+        *session.receive(
+            "conversation.item.input_audio_transcription.completed",
+            item_id="u1",
+            content_index=0,
+            transcript=" Two rolls.\u202e ",
+            usage={"type": "duration", "seconds": 1},
+        ),
+    ]
+    assert facts == [
+        CallerSpeechStarted("u1"),
+        CallerSpeechStopped("u1"),
+        TurnBegan("u1", "a0", "caller"),
+        ResponseStarted("r1"),
+        CallerText("u1", "Two rolls."),
+    ]
+
+
+def test_deltas_keep_the_blanks_between_words() -> None:
+    """Pieces put together read like the whole."""
+    session = Session()
+    ids = {"item_id": "a1", "response_id": "r1", "output_index": 0, "content_index": 0}
+    pieces = ["We", " are ", "", " ", "open\n", "now."]
+    facts = [
+        fact
+        for piece in pieces
+        for fact in session.receive("response.output_audio_transcript.delta", delta=piece, **ids)
+    ]
+    texts = [fact.text for fact in facts if isinstance(fact, AgentTextDelta)]
+    assert "".join(texts) == "We are  open now."
+
+
+def test_two_parts_make_one_text() -> None:
+    """An item with two parts is told whole."""
+    session = Session()
+    ids = {"item_id": "a1", "response_id": "r1", "output_index": 0}
+    name = "response.output_audio_transcript.done"
+    session.receive(name, content_index=0, transcript="One moment.", **ids)
+    facts = session.receive(name, content_index=1, transcript="It is ready.", **ids)
+    assert facts == [AgentText("a1", "r1", "One moment. It is ready.")]
+
+
+def test_a_tool_call_is_asked_for_once() -> None:
+    """However often the far end repeats a completed call, it is run once."""
+    session = Session()
+    session.response("r1", done=False)
+    expected = ToolCallRequested("c1", "item_c1", "r1", "weather", '{"place":"Bonn"}')
+    assert session.tool_call("c1", "r1") == [TurnBegan("item_c1", None, None), expected]
+    assert session.tool_call("c1", "r1") == []
+    output = [{"id": "item_c1", "type": "function_call", "status": "completed", "call_id": "c1"}]
+    done = session.receive(
+        "response.done", response={"id": "r1", "status": "completed", "output": output}
+    )
+    assert done == [ResponseEnded("r1", "completed")]
+
+
+def test_arguments_may_come_apart_from_their_item() -> None:
+    """An item without arguments takes those of its own event."""
+    session = Session()
+    session.response("r1", done=False)
+    session.receive(
+        "response.function_call_arguments.done",
+        item_id="f1",
+        response_id="r1",
+        call_id="c1",
+        name="weather",
+        arguments='{"a":1}',
+    )
+    item = {"id": "f1", "type": "function_call", "name": "weather", "call_id": "c1"}
+    facts = session.receive("response.output_item.done", response_id="r1", item=item)
+    assert facts[-1] == ToolCallRequested("c1", "f1", "r1", "weather", '{"a":1}')
+
+
+def test_a_cut_tool_call_is_not_run() -> None:
+    """An interrupted response may hold half an argument; nobody acts on it."""
+    session = Session()
+    session.response("r1", done=False)
+    assert session.tool_call("c1", "r1", status="incomplete") == []
+
+
+def test_one_reply_after_all_outputs_and_the_end_of_the_response() -> None:
+    """Two tools of one response: both outputs go at once, and one reply is asked for at the end."""
+    session = Session()
+    session.response("r1", done=False)
+    session.tool_call("c1", "r1")
+    session.tool_call("c2", "r1")
+    session.protocol.give_tool_output("c1", "sunny")
+    assert session.sent_types() == ["conversation.item.create"]
+    session.receive("response.done", response={"id": "r1", "status": "completed"})
+    assert session.sent_types() == []
+    session.protocol.give_tool_output("c2", "rainy")
+    [item, create] = session.sent()
+    assert item["item"] == {"type": "function_call_output", "call_id": "c2", "output": "rainy"}
+    assert create["type"] == "response.create"
+    session.protocol.give_tool_output("c2", "rainy")
+    assert session.sent_types() == []
+
+
+def test_output_before_the_end_of_the_response_waits_with_the_reply() -> None:
+    """A fast tool's output goes up at once; the reply is asked for when the response is over."""
+    session = Session()
+    session.response("r1", done=False)
+    session.tool_call("c1", "r1")
+    session.protocol.give_tool_output("c1", "sunny")
+    assert session.sent_types() == ["conversation.item.create"]
+    session.receive("response.done", response={"id": "r1", "status": "completed"})
+    assert session.sent_types() == ["response.create"]
+
+
+def test_no_reply_when_none_is_wanted() -> None:
+    """After hang_up the agent is not made to speak again."""
+    session = Session()
+    session.response("r1", done=False)
+    session.tool_call("c1", "r1")
+    session.response("r1")
+    session.protocol.give_tool_output("c1", "ok", reply=False)
+    assert session.sent_types() == ["conversation.item.create"]
+
+
+def test_the_reply_waits_for_the_caller_and_their_answer() -> None:
+    """A caller who speaks during a slow tool is answered first, then hears the tool's result."""
+    session = Session()
+    session.response("r1", done=False)
+    session.tool_call("c1", "r1")
+    session.receive("response.done", response={"id": "r1", "status": "completed"})
+    session.receive("input_audio_buffer.speech_started", item_id="u2", audio_start_ms=1)
+    session.protocol.give_tool_output("c1", "sunny")
+    assert session.sent_types() == ["conversation.item.create"]
+    session.receive("response.created", response={"id": "r2"})
+    session.receive("input_audio_buffer.speech_stopped", item_id="u2", audio_end_ms=2)
+    assert session.sent_types() == []
+    session.receive("response.done", response={"id": "r2", "status": "completed"})
+    assert session.sent_types() == ["response.create"]
+
+
+@pytest.mark.parametrize("created_first", [True, False])
+def test_a_refused_request_is_made_again(created_first: bool) -> None:
+    """When the far end began a response first, ours follows it, exactly once."""
+    session = Session()
+    session.protocol.speak("Say goodbye.")
+    [create] = session.sent()
+    code = "conversation_already_has_active_response"
+    error = {"code": code, "message": "busy", "event_id": create["event_id"]}
+    if created_first:
+        session.receive("response.created", response={"id": "r9"})
+        assert session.receive("error", error=error) == []
+    else:
+        assert session.receive("error", error=error) == []
+        session.receive("response.created", response={"id": "r9"})
+    assert session.sent_types() == []
+    session.receive("response.done", response={"id": "r9", "status": "completed"})
+    [again] = session.sent()
+    assert again["response"] == {"instructions": "Say goodbye."}
+
+
+def test_requests_stand_in_line() -> None:
+    """One response at a time, in the order they were asked for."""
+    session = Session()
+    session.protocol.greet("Hello.")
+    session.protocol.speak("Say more.")
+    [greeting] = session.sent()
+    assert '"Hello."' in greeting["response"]["instructions"]
+    session.response("r1", done=False)
+    assert session.sent_types() == []
+    session.receive("response.done", response={"id": "r1", "status": "completed"})
+    assert session.sent_types() == ["response.create"]
+
+
+def test_the_greeting_does_not_wait_for_the_caller() -> None:
+    """A caller who says hello into the ringing is greeted all the same."""
+    session = Session()
+    session.receive("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=1)
+    session.protocol.greet("Hello.")
+    assert session.sent_types() == ["response.create"]
+
+
+def test_usage_is_summed() -> None:
+    """The tokens of all responses count, each response once."""
+    session = Session()
+    for response_id in ("r1", "r2", "r2"):
+        usage = {"input_tokens": 10, "output_tokens": 2, "input_token_details": None}
+        session.receive(
+            "response.done",
+            response={"id": response_id, "status": "completed", "usage": usage},
+        )
+    assert (session.protocol.input_tokens, session.protocol.output_tokens) == (20, 4)
+
+
+def test_an_expired_session_is_gone() -> None:
+    """After 60 minutes the far end says so, and the call can end with a reason."""
+    [gone] = Session().receive("error", error={"code": "session_expired", "message": "over"})
+    assert isinstance(gone, AgentGone)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("not json", id="not JSON"),
+        pytest.param('"text"', id="not an object"),
+        pytest.param("[" * 100_000, id="deep"),
+        pytest.param('{"a":' * 5_000 + "1" + "}" * 5_000, id="deep object"),
+        pytest.param("{}", id="no type"),
+        pytest.param('{"type":7}', id="type is a number"),
+        pytest.param('{"type":"response.created"}', id="no response"),
+        pytest.param('{"type":"response.created","response":{"id":7}}', id="id is a number"),
+        pytest.param('{"type":"response.done","response":[]}', id="response is a list"),
+        pytest.param('{"type":"input_audio_buffer.speech_started"}', id="no item_id"),
+        pytest.param(
+            '{"type":"conversation.item.truncated","item_id":"a","audio_end_ms":"x"}',
+            id="milliseconds are text",
+        ),
+        pytest.param(
+            '{"type":"response.output_text.delta","item_id":"a","response_id":"r","delta":null}',
+            id="delta is null",
+        ),
+        pytest.param('{"type":"error","error":"no"}', id="error is text"),
+        pytest.param('{"type":"' + "x" * 1_000_001 + '"}', id="a megabyte"),
+        pytest.param("\ud800", id="lone surrogate"),
+    ],
+)
+def test_garbage_is_counted_and_survived(text: str) -> None:
+    """Nothing a far end sends ends the session."""
+    session = Session()
+    assert session.protocol.receive(text) == []
+    assert session.protocol.garbage == 1
+    assert session.receive("response.created", response={"id": "r1"}) == [ResponseStarted("r1")]
+
+
+def test_what_is_large_is_cut() -> None:
+    """A transcript of 200 kB and one with escapes reach the log short and harmless."""
+    session = Session()
+    name = "conversation.item.input_audio_transcription.completed"
+    facts = session.receive(name, item_id="u1", transcript="\u001b[2J" + "x" * 200_000)
+    text = facts[-1]
+    assert isinstance(text, CallerText)
+    assert len(text.text) <= 8_000
+    assert "\x1b" not in text.text
+
+
+def test_unknown_events_are_ignored() -> None:
+    """Tomorrow's events are no garbage."""
+    session = Session()
+    assert session.receive("brand.new.event", x=1) == []
+    assert session.protocol.garbage == 0
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+FIELDS = sorted({key for event in EXAMPLES for key in event} - {"type"})
+TYPES = sorted({event["type"] for event in EXAMPLES})
+PARTS = sorted(
+    {key for event in EXAMPLES for part in event.values() if isinstance(part, dict) for key in part}
+)
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(TYPES),
+            st.dictionaries(
+                st.sampled_from(FIELDS),
+                JSON | st.dictionaries(st.sampled_from(PARTS), JSON, max_size=6),
+                max_size=6,
+            ),
+        ),
+        max_size=6,
+    )
+)
+def test_no_event_raises(events: list[tuple[str, dict[str, Any]]]) -> None:
+    """Right names with wrong contents, in any order: never an exception, only facts or a count."""
+    protocol = RealtimeProtocol()
+    protocol.configure(PROFILE, RealtimeSettings())
+    for kind, fields in events:
+        protocol.receive(json.dumps({**fields, "type": kind}))
+    for text in protocol.take_outgoing():
+        CLIENT.validate_json(text)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(st.text(max_size=200))
+def test_no_text_raises(text: str) -> None:
+    """Any text at all."""
+    RealtimeProtocol().receive(text)
+
+
+@settings(max_examples=50, deadline=None, database=None)
+@given(st.sampled_from(EXAMPLES), st.data())
+def test_missing_and_changed_fields(event: dict[str, Any], data: st.DataObject) -> None:
+    """A real event with one field missing or of another kind is survived."""
+    changed = json.loads(json.dumps(event))
+    where = changed
+    while True:
+        key = data.draw(st.sampled_from(sorted(where)))
+        if isinstance(where[key], dict) and where[key] and data.draw(st.booleans()):
+            where = where[key]
+            continue
+        if data.draw(st.booleans()):
+            del where[key]
+        else:
+            where[key] = data.draw(JSON)
+        break
+    RealtimeProtocol().receive(json.dumps(changed))
