@@ -271,11 +271,18 @@ class SipLeg:
         except pj.Error as error:
             # Usually the caller's CANCEL or BYE was read a moment ago; its state follows.
             self._log.debug("! PJSIP would not", reason=error.reason)
-            self._stack.post(self._close_if_gone)
+            self._stack.post(self._recover)
 
-    def _close_if_gone(self) -> None:
-        if self._call is not None and not self._call.isActive():
-            self._close(Ending("caller", "cancelled" if not self._confirmed else "hung up"))
+    def _recover(self) -> None:
+        if self._call is None:
+            return
+        if self._intended is None and self._call.isActive():
+            self._hang_up(_FAULT)
+        else:
+            cancelled = ending_of(
+                pj.PJSIP_SC_REQUEST_TERMINATED, answered=self._answered, confirmed=self._confirmed
+            )
+            self._close(self._intended or cancelled)
 
     def _sdp_created(self, ours: str, theirs: str) -> str:
         """Inside PJSIP: guard the sockets before a packet is read from them."""
@@ -336,7 +343,7 @@ class SipLeg:
             self._port.startTransmit(audio)
         except pj.Error as error:
             self._log.debug("! no bridge", reason=error.reason)
-            self._stack.post(self._close_if_gone)
+            self._stack.post(self._recover)
 
     def _read_quality(self) -> int | None:
         """Refresh the statistics; return packets received, or None without media."""

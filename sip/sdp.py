@@ -5,6 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+_PORT = re.compile("[0-9]{1,5}")
+
 _STATIC_PAYLOADS = {"PCMU": "0", "PCMA": "8"}
 """RFC 3551, table 4."""
 
@@ -33,7 +35,7 @@ def audio_address(sdp: str) -> AudioAddress | None:
             section = fields[0] if fields else "other"
             if section == "audio" and len(fields) > 1:
                 number = fields[1].partition("/")[0]
-                port = int(number) if number.isdigit() and int(number) < 65536 else 0
+                port = int(number) if _PORT.fullmatch(number) and int(number) < 65536 else 0
                 media_ip = ""
         elif line.startswith("c="):
             ip = line.split()[-1].partition("/")[0]

@@ -4,6 +4,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -192,16 +193,16 @@ def test_full_library(start_agent: StartAgent) -> None:
         agent.stop()
         agent = start_agent(sip={"max_calls": 4})
     assert agent.first["max_calls"] == 4
-    with phone(agent.port) as a, phone(agent.port) as b, phone(agent.port) as c:
-        with phone(agent.port) as d, phone(agent.port) as e:
-            for caller in (a, b, c, d):
-                caller.invite()
-            e.say("INVITE", sdp(e.ip, e.rtp_port))
-            refused = e.hear(503, 486, 180)
-            assert (refused.status, refused.header("Retry-After")) == (503, "5")
-            e.say("ACK")
-            for caller in (a, b, c, d):
-                caller.bye()
+    with ExitStack() as stack:
+        *callers, one_more = [stack.enter_context(phone(agent.port)) for _ in range(5)]
+        for caller in callers:
+            caller.invite()
+        one_more.say("INVITE", sdp(one_more.ip, one_more.rtp_port))
+        refused = one_more.hear(503, 486, 180)
+        assert (refused.status, refused.header("Retry-After")) == (503, "5")
+        one_more.say("ACK")
+        for caller in callers:
+            caller.bye()
     assert agent.count_idle()["pj_calls"] == 0
 
 
