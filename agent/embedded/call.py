@@ -28,6 +28,9 @@ from agent.embedded.session import Session
 
 log = structlog.get_logger()
 
+SESSION_S = 3600
+"""How long a session may last, as the service's."""
+
 _CONNECT_TIMEOUT_S = 20
 _CLOSE_TIMEOUT_S = 3
 # A client that reads nothing for this much is gone, or as good as.
@@ -145,9 +148,14 @@ class RealtimeCall:
             if self._channel is not None:
                 self._begin_events(self._channel)
             log.debug("= realtime call connected", realtime_call_id=self.call_id)
-            await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
+            done, _ = await asyncio.wait(
+                (running, ended), timeout=SESSION_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if running in done:
                 running.result()
+            elif not done:
+                self._session.expire()
+                self.end("session expired")
         finally:
             for task in (running, ended):
                 task.cancel()

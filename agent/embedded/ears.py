@@ -30,6 +30,8 @@ _START_MS = 2 * CHUNK_MS
 _START_OVER_AGENT_MS = 5 * CHUNK_MS
 # Silero's own hysteresis: once speaking, a probability this much lower keeps the turn open.
 _HYSTERESIS = 0.15
+# Silero lets go of a voice three chunks after it ended (measured: 85 to 150 ms).
+_LAG_MS = 3 * CHUNK_MS
 # When the transcript is begun on trial: the words are likely over by then.
 PAUSE_MS = 200
 MAX_TURN_MS = 60_000
@@ -116,10 +118,10 @@ class Endpointing:
             if self._paused:
                 self._paused = False
                 facts.append(SpeechResumed())
-        silence_ms = now_ms - self._last_voice_ms
-        if (
-            silence_ms >= self.detection.silence_duration_ms and silence_ms > 0
-        ) or now_ms - self._start_ms >= MAX_TURN_MS:
+        is_silent = now_ms > self._last_voice_ms
+        silence_ms = now_ms - self._last_voice_ms + _LAG_MS if is_silent else 0
+        is_over = is_silent and silence_ms >= self.detection.silence_duration_ms
+        if is_over or now_ms - self._start_ms >= MAX_TURN_MS:
             self._speaking = self._paused = False
             self._run_ms = 0
             facts.append(SpeechStopped(self._start_ms, now_ms, self._voiced_ms))
@@ -208,12 +210,11 @@ class Ears:
     def configure(self, detection: TurnDetection | None) -> None:
         """Take new numbers; None leaves taking turns to the client."""
         self._enabled = detection is not None
-        self._endpointing = (
-            Endpointing(detection or TurnDetection())
-            if not self._endpointing.speaking or detection is None
-            else self._endpointing
-        )
-        self._endpointing.detection = detection or TurnDetection()
+        if detection is None:
+            # Also forgets a turn that is open: it is the client's now.
+            self._endpointing = Endpointing(TurnDetection())
+        else:
+            self._endpointing.detection = detection
 
     def hear(self, pcm: bytes, *, over_agent: bool = False) -> list[SpeechFact]:
         """Listen to what arrived.

@@ -173,6 +173,9 @@ class Rulebook:
         self.together = frozenset(n for n, i in rules["intents"].items() if i.get("together"))
         self._intents = _compiled({n: i["sentences"] for n, i in rules["intents"].items()})
         self._names = _compiled({"name": rules["name_sentences"]})
+        # The first match compiles the templates (100 ms), which no caller should wait for.
+        self.understand("what are your opening hours on the first saturday")
+        self.name_in("my name is nobody")
 
     def understand(self, text: str) -> list[_Meaning]:
         """Find what a caller may have meant, most likely first; [] when nothing fits."""
@@ -665,7 +668,11 @@ class Mind:
         return [
             product
             for product in self._rules.facts.get("products") or []
-            if any(mentions(words, plain_words(str(word))) for word in product["words"])
+            if any(
+                mentions(words, plain_words(str(word)) + ending)
+                for word in product["words"]
+                for ending in ("", "s")
+            )
         ]
 
     def _extra_answer(self, words: str) -> str:

@@ -30,7 +30,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agent.embedded.call import InvalidOffer, RealtimeCall
+from agent.embedded.call import SESSION_S, InvalidOffer, RealtimeCall
 from agent.embedded.engines import EngineMissing, Engines
 from agent.embedded.media import Pacer
 from agent.embedded.protocol import JsonObject, Refused, default_session, merge_session, new_id
@@ -40,7 +40,6 @@ from agent.realtime.rtp_path import gather_loopback_when_alone
 log = structlog.get_logger()
 
 _MOST_BODY_BYTES = 512 * 1024
-_SESSION_S = 3600
 _RETRY_AFTER_S = 5
 _PARENT_CHECK_S = 0.5
 _STOP_TIMEOUT_S = 5
@@ -107,7 +106,7 @@ class RealtimeServer:
         if len(self._calls) >= self._settings.max_sessions:
             raise _HttpError(429, "rate_limit_exceeded", "All sessions of this server are in use.")
         suffix = new_id("u0_")
-        config = default_session(f"sess_{suffix}", int(time.time()) + _SESSION_S)
+        config = default_session(f"sess_{suffix}", int(time.time()) + SESSION_S)
         if session is not None:
             try:
                 config = merge_session(config, session, creating=True)
@@ -158,7 +157,9 @@ class RealtimeServer:
 async def _read_offer(request: Request) -> tuple[str, JsonObject | None]:
     """Take the SDP and the session out of either request form (1.2, A and B)."""
     length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > _MOST_BODY_BYTES:
+    if not length.isdigit():
+        raise _HttpError(411, "invalid_request", "The request needs a Content-Length.")
+    if int(length) > _MOST_BODY_BYTES:
         raise _HttpError(413, "request_too_large", "The request is longer than 512 KiB.")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":

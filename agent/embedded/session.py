@@ -129,6 +129,11 @@ class Session:
         """The client can hear events now: S1."""
         self._emit({"type": "session.created", "session": self._config})
 
+    def expire(self) -> None:
+        """Tell the client that its time is over."""
+        refused = Refused("session_expired", "Your session hit the maximum duration of 60 minutes.")
+        self._emit(error_event(refused))
+
     def _emit(self, event: JsonObject) -> None:
         self._send(json.dumps({"event_id": new_id("event_"), **event}))
 
@@ -153,7 +158,10 @@ class Session:
             )
         self._config = merge_session(self._config, event["session"], has_spoken=self._has_spoken)
         self._mind.instructions = self._config["instructions"]
-        self._ears.configure(turn_detection(self._config))
+        detection = turn_detection(self._config)
+        self._ears.configure(detection)
+        if detection is None:
+            self._turn = None
         self._emit({"type": "session.updated", "session": self._config})
 
     def _refuse_audio(self, _event: JsonObject) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from agent.embedded.engines import Engines
-from agent.embedded.server import RealtimeServer
 from agent.embedded.voice import Voice
 from tests.embedded.caller import open_call
 
