@@ -126,6 +126,8 @@ def _explain(finding: Mapping[str, Any]) -> dict[str, Any]:
     accepted = str(finding["msg"]).removeprefix("Value error, ")
     if finding["type"] == "extra_forbidden":
         accepted = "no such parameter"
+    elif finding["type"].startswith(("datetime", "timezone")):
+        accepted = "an RFC 3339 time with its zone, such as 2026-11-21T12:00:00Z"
     else:
         accepted = accepted.removeprefix("Input should be ")
     return {

@@ -19,6 +19,7 @@ from agent.store.database import DatabaseUnavailable, open_database
 
 _LONGEST_SAID = 10_000
 _LONGEST_TOOL_TEXT = 500
+_PIPE_WIDTH = 2000
 _STYLES = {"caller": "bold blue", "agent": "bold green"}
 
 
@@ -66,34 +67,32 @@ async def show_call(settings: Settings, call_id: str, *, as_json: bool = False) 
 
 
 def _print_list(page: CallPage) -> None:
-    console = Console(highlight=False, emoji=False)
+    # A pipe has no width: nothing may be folded for whoever reads it.
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    console = Console(highlight=False, emoji=False, width=width)
     if not page.items:
         console.print("No calls yet.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("Started", "Caller", "Dialled", "Agent", "State"):
-        table.add_column(name, overflow="fold")
-    for name in ("Duration", "Turns", "Latency"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Ending", overflow="fold")
     # The id is what `show` wants: it is never cut.
     table.add_column("Id", no_wrap=True)
+    table.add_column("Started", no_wrap=True)
+    for name in ("Caller", "Dialled", "State"):
+        table.add_column(name, overflow="fold")
+    for name in ("Duration", "Turns"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("Ending", overflow="fold")
     for call in page.items:
         table.add_row(
+            _text(call.id),
             Text(_local(call.started_at)),
             _text(call.caller_number),
             _text(call.did),
-            _text(call.agent),
             call.state,
             _span(call.duration_ms),
             str(call.turn_count),
-            _span(call.turn_latency.p50_ms if call.turn_latency else None),
             _text(_ending(call)),
-            _text(call.id),
         )
-    if not console.is_terminal:
-        # A pipe has no width; nothing may be folded for whoever reads it.
-        console.width = max(console.width, console.measure(table).maximum)
     console.print(table)
 
 

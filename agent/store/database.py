@@ -35,7 +35,7 @@ from agent.store.settings import DatabaseSettings
 from agent.store.tables import dump_json
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
-BUSY_TIMEOUT_MS = 2000
+BUSY_TIMEOUT_MS = 1000
 CONNECT_TIMEOUT_S = 5
 # Any number of our own: two programs that upgrade one PostgreSQL take turns.
 _UPGRADE_LOCK = 0x7472756E6B
@@ -184,7 +184,14 @@ def _with_driver(url: URL, *, is_async: bool) -> URL:
 def _connect_args(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"timeout": BUSY_TIMEOUT_MS / 1000}
-    return {"connect_timeout": CONNECT_TIMEOUT_S}
+    # A server that vanished without a word is noticed, instead of waited for by the hour.
+    return {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
 
 
 def _prepare_sqlite(engine: Engine, begin: str = "BEGIN") -> None:

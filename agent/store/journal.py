@@ -18,7 +18,7 @@ call waits for anything here.
 import asyncio
 import itertools
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ from agent.call.records import (
     ToolCallRecord,
     TurnRecord,
 )
-from agent.store.database import Database, explain
+from agent.store.database import Database, DatabaseUnavailable, explain
 from agent.store.tables import call_events, calls, tool_calls, turns
 from agent.store.workers import (
     RENEW_EVERY_S,
@@ -60,17 +60,6 @@ MAX_BATCH = 500
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.25, 5.0
 _REMEMBERED_ENDINGS = 1000
 _CALL_ENDED = "call ended"
-
-# What the database says about one record, as opposed to about itself.
-_REFUSED = (
-    sa.exc.DataError,
-    sa.exc.IntegrityError,
-    ValueError,
-    TypeError,
-    LookupError,
-    OverflowError,
-    RecursionError,
-)
 
 
 class SqlJournal:
@@ -97,8 +86,8 @@ class SqlJournal:
         self._settled.set()
         # Starts with the clock, so a later journal's events follow an earlier one's.
         self._sequence = itertools.count(time.time_ns() // 1000)
-        # What comes late for a call that is over must not open it again.
-        self._over: deque[str] = deque(maxlen=_REMEMBERED_ENDINGS)
+        # What comes late for a call that is over must not open it again. A set, in order.
+        self._over: OrderedDict[str, None] = OrderedDict()
         self._is_failing = False
 
     def __call__(self, record: Record) -> None:
@@ -135,7 +124,7 @@ class SqlJournal:
                 self._take_batch()
             try:
                 await self._write_batch()
-            except (sa.exc.DBAPIError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  (style.md: one of its two homes)
                 self._say_failing(error)
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _RETRY_LONGEST_S)
@@ -193,7 +182,9 @@ class SqlJournal:
     async def _write_batch(self) -> None:
         try:
             await self._write(list(self._writing.items()))
-        except _REFUSED:
+        except Exception as error:
+            if not _is_the_records_fault(error):
+                raise
             # One of them is bad: find it by writing each on its own, in order.
             for row, record in list(self._writing.items()):
                 await self._write_alone(row, record)
@@ -203,7 +194,9 @@ class SqlJournal:
     async def _write_alone(self, row: Hashable, record: Record) -> None:
         try:
             await self._write([(row, record)])
-        except _REFUSED as error:
+        except Exception as error:
+            if not _is_the_records_fault(error):
+                raise
             self.set_aside += 1
             # The database's own words may quote what was said: only the kind goes to the log.
             log.error(
@@ -222,10 +215,12 @@ class SqlJournal:
             for row, record in batch:
                 await self._write_record(connection, row, record)
                 if isinstance(record, CallEnded):
-                    self._over.append(record.call_id)
+                    self._over[record.call_id] = None
                 if record.call_id in self._over:
                     to_close[record.call_id] = None
             await close_what_is_open(connection, list(to_close), _CALL_ENDED)
+        while len(self._over) > _REMEMBERED_ENDINGS:
+            self._over.popitem(last=False)
         self.written += len(batch)
 
     async def _write_record(
@@ -286,6 +281,8 @@ class SqlJournal:
             self._is_failing = True
             reason = explain(error, self._database.name)
             log.error("! journal cannot write, keeps trying", reason=reason, waiting=self.waiting)
+            # With the traceback also what was said: not for the log of every day.
+            log.debug("! journal cannot write because", exc_info=error)
 
     def _say_working(self) -> None:
         if self._is_failing:
@@ -314,10 +311,13 @@ async def open_journal(
         now: The wall clock, for the heartbeat.
 
     Raises:
-        DBAPIError: The database failed before the journal began.
+        DatabaseUnavailable: The database failed before the journal began.
     """
     journal = SqlJournal(database, worker or this_worker(), capacity)
-    await journal.beat(now())
+    try:
+        await journal.beat(now())
+    except (sa.exc.DBAPIError, OSError) as error:
+        raise DatabaseUnavailable(explain(error, database.name)) from error
     tasks = [
         asyncio.create_task(journal.run(), name="journal"),
         asyncio.create_task(journal.keep_alive(now), name="journal heartbeat"),
@@ -335,6 +335,29 @@ async def open_journal(
                 await journal.drain()
         except TimeoutError:
             log.error("! journal closed with records unwritten", waiting=journal.waiting)
+
+
+def _is_the_records_fault(error: Exception) -> bool:
+    """Tell a record that can never be written from a database that cannot write now.
+
+    Anything that went wrong before the database was asked is the record's
+    fault (a number too large, a time without zone), and so is what the database
+    says about values. What it says about itself is not: locked, gone, full.
+    """
+    match error:
+        case sa.exc.DataError() | sa.exc.IntegrityError():
+            return True
+        case sa.exc.ProgrammingError():
+            # Without an SQLSTATE the driver said it: it has no form for the value.
+            return getattr(error.orig, "sqlstate", None) is None
+        case sa.exc.DBAPIError():
+            return False
+        case sa.exc.StatementError():
+            return True
+        case sa.exc.SQLAlchemyError() | OSError():
+            return False
+        case _:
+            return True
 
 
 def _columns(record: TurnRecord | ToolCallRecord | CallEventRecord) -> dict[str, object]:

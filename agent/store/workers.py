@@ -85,7 +85,7 @@ async def mark_orphans(connection: AsyncConnection, worker: str, now: datetime) 
                 processes.c.seen_at,
             )
             .outerjoin(processes, processes.c.worker == calls.c.worker)
-            .where(calls.c.state != "ended", calls.c.worker != worker)
+            .where(calls.c.state.in_(("ringing", "active")), calls.c.worker != worker)
         )
     ).all()
     orphans = [

