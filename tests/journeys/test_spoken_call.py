@@ -1,5 +1,6 @@
 """A caller on a foreign SIP stack talks with the agent, and the log tells it truly."""
 
+import json
 import re
 import sqlite3
 import subprocess
@@ -76,7 +77,7 @@ forecast_url = "{weather_url}/forecast"
 
     weather, hang_up = call["tool_calls"]
     assert weather["name"] == "weather"
-    assert weather["arguments"] == {"place": "Lisbon"}
+    assert json.loads(weather["arguments"]) == {"place": "Lisbon"}
     assert "21" in str(weather["output"])
     assert weather["status"] == "completed"
     assert weather["duration_ms"] >= 0
