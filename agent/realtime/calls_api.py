@@ -87,8 +87,8 @@ class CallsApi:
         try:
             async with asyncio.timeout(_HANG_UP_TIMEOUT_S):
                 await self._client.post(url, headers=self._headers())
-        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL):
-            return
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, RuntimeError):
+            return  # RuntimeError: the program ends, and the shared client is closed already
 
     def _headers(self) -> dict[str, str]:
         key = self._settings.api_key

@@ -30,7 +30,7 @@ from agent.realtime.calls_api import CallsApi
 from agent.realtime.peer import Peer, PeerError, open_peer
 from agent.realtime.playout import Playout
 from agent.realtime.protocol import RealtimeProtocol
-from agent.realtime.rtp_path import gather_loopback_when_alone
+from agent.realtime.rtp_path import gather_loopback_when_alone, notice_lost_peers_sooner
 from agent.realtime.settings import RealtimeSettings
 
 _TICKS_PER_FRAME = 960  # RFC 7587, 4.1: the RTP clock of Opus is always 48 kHz
@@ -56,6 +56,7 @@ class RealtimeConnector:
         self._api = CallsApi(settings, client)
         self._fast = fast
         gather_loopback_when_alone()
+        notice_lost_peers_sooner()
 
     @asynccontextmanager
     async def open(self, profile: AgentProfile, offer: CallOffer) -> AsyncIterator["RealtimeLeg"]:
@@ -78,6 +79,8 @@ class RealtimeConnector:
                     yield leg
                 finally:
                     await self._api.hang_up(leg.realtime_call_id)
+        except PeerError as error:
+            raise AgentUnavailable(str(error)) from error
         finally:
             leg.close()
 
@@ -93,8 +96,6 @@ class RealtimeConnector:
                 waiting_for = "the session settings were not acknowledged"
                 leg.attach(peer)
                 await leg.configured(profile)
-        except PeerError as error:
-            raise AgentUnavailable(str(error)) from error
         except TimeoutError as error:
             what = waiting_for or peer.waiting_for
             timeout_s = self._settings.connect_timeout_s
@@ -243,6 +244,8 @@ class RealtimeLeg:
         """
         self._protocol.configure(profile, self._settings)
         self._send_outgoing()
+        if self._peer is not None and self._peer.unsent:
+            raise AgentUnavailable("instructions and tools are larger than the far end accepts", 60)
         while not self._protocol.is_ready:
             if self._protocol.refusal:
                 raise AgentUnavailable(f"the session was refused: {self._protocol.refusal}", 60)

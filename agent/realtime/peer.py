@@ -203,12 +203,18 @@ async def open_peer(
         on_text: Told of every text message of the channel.
         on_lost: Told once, with the reason, when the connection ends by itself.
         fast: See `RtpPath`.
+
+    Raises:
+        PeerError: An ICE server's URL cannot be used.
     """
     configuration = RTCConfiguration(
         iceServers=[RTCIceServer(urls=url) for url in ice_servers],
         bundlePolicy=RTCBundlePolicy.MAX_BUNDLE,
     )
-    peer = Peer(RTCPeerConnection(configuration), on_rtp, on_text, on_lost, fast=fast)
+    try:
+        peer = Peer(RTCPeerConnection(configuration), on_rtp, on_text, on_lost, fast=fast)
+    except ValueError as error:
+        raise PeerError(f"realtime.ice_servers cannot be used: {error}") from error
     try:
         yield peer
     finally:

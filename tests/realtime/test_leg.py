@@ -10,9 +10,11 @@ from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from aioice import ice
 from aiortc import RTCPeerConnection
 from pydantic import SecretStr
 
@@ -392,6 +394,38 @@ async def test_the_far_end_goes(fast: bool) -> None:
             leg.write_frame(SILENCE)
             assert leg.read_frame() == SILENCE
         leg.greet("Hello?")
+
+
+async def test_the_far_end_vanishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A far end that is killed says nothing; the call is told all the same."""
+    monkeypatch.setattr(ice, "CONSENT_INTERVAL", 0.1)
+    async with connected() as (leg, session, _):
+        assert ice.CONSENT_FAILURES == 3
+        dtls: Any = session.pc.getTransceivers()[0].sender.transport
+        for protocol in dtls.transport._connection._protocols:
+            protocol.datagram_received = lambda data, addr: None
+        async with asyncio.timeout(5):
+            async for event in leg.events():
+                gone = event
+        assert gone == AgentGone("the connection was lost")
+
+
+async def test_instructions_that_do_not_fit() -> None:
+    """A session that the channel cannot carry is refused with a reason, not by a timeout."""
+    profile = AgentProfile("talker", "x" * 300_000, "Hello.", "marin")
+    async with nothing_left(), open_fake() as api, httpx.AsyncClient() as client:
+        with pytest.raises(AgentUnavailable, match="larger than the far end accepts"):
+            async with connector(api.url, client).open(profile, OFFER):
+                pass
+
+
+async def test_an_ice_server_that_is_none() -> None:
+    """A wrong URL in the settings is a reason, not a crash."""
+    settings = RealtimeSettings(base_url="http://127.0.0.1:1/v1", ice_servers=("nonsense",))
+    async with nothing_left(), httpx.AsyncClient() as client:
+        with pytest.raises(AgentUnavailable, match="ice_servers"):
+            async with RealtimeConnector(settings, client).open(PROFILE, OFFER):
+                pass
 
 
 async def test_an_expired_session() -> None:

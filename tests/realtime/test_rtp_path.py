@@ -240,6 +240,17 @@ async def test_another_nominated_pair_is_followed() -> None:
         await until(lambda: [rtp[3] for rtp in b.heard] == [b"moved"])
 
 
+async def test_the_sequence_wraps_in_mid_call() -> None:
+    """After 65535 comes 0, encrypted and heard as if nothing were special about it."""
+    async with two_ends() as (a, b):
+        a.path._sequence = 65530
+        for number in range(12):
+            a.path.send(b"x", 960 * number)
+        await until(lambda: len(b.heard) == 12)
+        assert [rtp[0] for rtp in b.heard] == [*range(65530, 65536), *range(6)]
+        assert b.path.unprotect_failures == 0
+
+
 def test_a_machine_without_addresses_has_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unplugged laptop can talk to the embedded server; others gather as before."""
     found = ["192.0.2.7"]
