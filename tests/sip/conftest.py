@@ -74,12 +74,17 @@ class Agent:
         return self.expect("counted")
 
     def count_idle(self) -> dict[str, Any]:
-        """Count once PJSIP has let go of its last call, and of its sockets 500 ms later."""
+        """Count once PJSIP has let go of its last call."""
         until_s = time.monotonic() + WAIT_S
         while (counted := self.count())["pj_calls"] and time.monotonic() < until_s:
-            time.sleep(0.05)
-        time.sleep(0.8)
-        return self.count()
+            time.sleep(0.02)
+        return counted
+
+    def settle(self) -> None:
+        """Wait until the last test's calls are gone, and forget what it did not read."""
+        self.count_idle()
+        while not self._events.empty():
+            self._events.get_nowait()
 
     def stop(self) -> int:
         """Stop it, return its exit code."""
@@ -101,9 +106,19 @@ class Agent:
         return code
 
 
+def stop_all(agents: list[Agent]) -> None:
+    """Stop agents; each must end cleanly, silent on stdout, without a traceback."""
+    codes = [agent.stop() for agent in agents]
+    for agent, code in zip(agents, codes, strict=True):
+        log = "".join(agent.log)
+        assert code == 0, log
+        assert agent.noise == []
+        assert "Traceback" not in log or "the bridge fell down" in log, log
+
+
 @pytest.fixture
 def start_agent() -> Iterator[Callable[..., Agent]]:
-    """Start agents; each must end cleanly, silent on stdout, without a traceback."""
+    """Start agents for this test alone."""
     agents: list[Agent] = []
 
     def start(**options: Any) -> Agent:
@@ -111,12 +126,29 @@ def start_agent() -> Iterator[Callable[..., Agent]]:
         return agents[-1]
 
     yield start
-    codes = [agent.stop() for agent in agents]
-    for agent, code in zip(agents, codes, strict=True):
-        log = "".join(agent.log)
-        assert code == 0, log
-        assert agent.noise == []
-        assert "Traceback" not in log or "the bridge fell down" in log, log
+    stop_all(agents)
+
+
+@pytest.fixture(scope="module")
+def running_agents() -> Iterator[dict[str, Agent]]:
+    """Agents that go on from test to test, by their options."""
+    agents: dict[str, Agent] = {}
+    yield agents
+    stop_all(list(agents.values()))
+
+
+@pytest.fixture
+def agent_with(running_agents: dict[str, Agent]) -> Callable[..., Agent]:
+    """Give an idle agent with these options, started by the first test that asks."""
+
+    def find(**options: Any) -> Agent:
+        key = json.dumps(options, sort_keys=True)
+        if key not in running_agents:
+            running_agents[key] = Agent(options)
+        running_agents[key].settle()
+        return running_agents[key]
+
+    return find
 
 
 @pytest.fixture
