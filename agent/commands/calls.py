@@ -117,8 +117,8 @@ def _print_call(detail: CallDetail) -> None:
     for entry in _in_order(detail):
         console.print(_turn(entry) if isinstance(entry, Turn) else _tool_call(entry))
     for event in detail.events:
-        line = f"{_offset(event.offset_ms)}  ! {event.kind} {dict(event.detail) or ''}"
-        console.print(_text(line, _LONGEST_TOOL_TEXT))
+        said = f"! {event.kind} {dict(event.detail) or ''}"
+        console.print(Text(f"{_offset(event.offset_ms)}  ") + _text(said, _LONGEST_TOOL_TEXT))
 
 
 def _in_order(detail: CallDetail) -> list[Turn | ToolCall]:

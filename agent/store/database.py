@@ -221,6 +221,9 @@ def _check_file(url: URL) -> None:
     """Say what is wrong with a SQLite file in words SQLite itself does not have."""
     if url.get_backend_name() != "sqlite":
         return
+    if url.query or "\0" in (url.database or "") or url.database == ":memory:":
+        msg = "[database] url: SQLite takes the path of one file and nothing else: sqlite:///FILE"
+        raise DatabaseUnavailable(msg)
     path = Path(url.database or "").absolute()
     # WAL writes two more files beside the database.
     if not path.parent.is_dir():

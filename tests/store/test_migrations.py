@@ -72,6 +72,9 @@ async def test_newer_database(settings: DatabaseSettings) -> None:
         pytest.param(
             "postgresql://me:hidden@127.0.0.1:{port}/x", r"me:\*\*\*@.*refused", id="nobody listens"
         ),
+        pytest.param("sqlite:///{tmp}/x.db?mode=ro", "path of one file", id="options"),
+        pytest.param("sqlite:///:memory:", "path of one file", id="memory"),
+        pytest.param("sqlite:///{tmp}/\0.db", "path of one file", id="NUL"),
         pytest.param("postgresql://me:hidden@[::1/x", "cannot be read as an address", id="no url"),
         pytest.param("postgresql://me:hidden@h:port/x", "cannot be read as an", id="no port"),
     ],

@@ -3,6 +3,9 @@
 import { callDuration, clock, h, replace, span, state, time } from "./dom.js";
 import { timeline } from "./timeline.js";
 
+/* Around the drawing in its box; see .timeline-box in style.css. */
+const MARGINS_PX = 20;
+
 export function callView(id, read) {
   const element = h("section");
   let call = null;
@@ -43,7 +46,7 @@ export function callView(id, read) {
     const box = element.querySelector(".timeline-box");
     if (!box || !call) return;
     if (!call.answered_at) box.replaceChildren(h("p", { class: "quiet" }, "Not answered."));
-    else if (!box.contains(document.activeElement)) box.replaceChildren(timeline(call, box.clientWidth));
+    else if (!box.contains(document.activeElement)) box.replaceChildren(timeline(call, box.clientWidth - MARGINS_PX));
   }
 }
 
