@@ -24,6 +24,7 @@ import asyncio
 import email.parser
 import email.policy
 import gc
+import itertools
 import json
 import math
 import struct
@@ -295,6 +296,7 @@ class FakeRealtimeApi:
         self.hung_up: list[str] = []
         self._news = asyncio.Event()
         self._taken = 0
+        self._numbers = itertools.count(1)
 
     async def session(self) -> FakeSession:
         """Wait for the next call."""
@@ -317,9 +319,9 @@ class FakeRealtimeApi:
             call_id = path.split("/")[-2]
             self.hung_up.append(call_id)
             for session in [s for s in self.sessions if s.call_id == call_id]:
-                await session.close()
                 self.sessions.remove(session)
                 self._taken -= 1
+                await session.close()
             return 200, {}, b""
         if path != "/v1/realtime/calls" or method != "POST":
             return _error(404, {"message": "Unknown path.", "code": "not_found"})
@@ -328,7 +330,7 @@ class FakeRealtimeApi:
             status, kind, text = _error(manners.status, manners.error)
             return status, {**kind, **manners.headers}, text
         parts = _multipart(headers["content-type"], body)
-        session = FakeSession(manners, f"rtc_u0_{len(self.requests)}")
+        session = FakeSession(manners, f"rtc_u0_{next(self._numbers)}")
         session.model_session = json.loads(parts["session"])
         answer = manners.answer(await session.answer(parts["sdp"].decode()))
         self.sessions.append(session)

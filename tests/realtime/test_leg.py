@@ -60,15 +60,16 @@ def open_peers() -> int:
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
     """Assert that tasks, sockets, threads and peers are what they were before."""
-    before = (len(asyncio.all_tasks()), sockets(), threading.active_count(), open_peers())
+
+    def cheap() -> tuple[int, int, int]:
+        return len(asyncio.all_tasks()), sockets(), threading.active_count()
+
+    before = cheap()
     yield
-    after = before
-    async with asyncio.timeout(2):
-        while True:
-            after = (len(asyncio.all_tasks()), sockets(), threading.active_count(), open_peers())
-            if after == before:
-                return
+    async with asyncio.timeout(3):
+        while cheap() != before:
             await asyncio.sleep(0.02)
+    assert open_peers() == 0
 
 
 @asynccontextmanager
