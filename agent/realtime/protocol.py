@@ -75,7 +75,6 @@ _IGNORED = frozenset(
         "conversation.item.input_audio_transcription.delta",
         "conversation.item.input_audio_transcription.segment",
         "conversation.item.retrieved",
-        "input_audio_buffer.cleared",
         "input_audio_buffer.dtmf_event_received",
         "input_audio_buffer.timeout_triggered",
         "mcp_list_tools.completed",
@@ -161,6 +160,7 @@ class RealtimeProtocol:
             "input_audio_buffer.speech_started": self._speech_started,
             "input_audio_buffer.speech_stopped": self._speech_stopped,
             "input_audio_buffer.committed": self._committed,
+            "input_audio_buffer.cleared": self._buffer_cleared,
             "conversation.item.added": self._item,
             "conversation.item.created": self._item,
             "conversation.item.done": self._item,
@@ -218,7 +218,7 @@ class RealtimeProtocol:
         self._update_event_id = self._send("session.update", session=session_of(profile, settings))
 
     def greet(self, greeting: str) -> None:
-        """Have these words said at once, whoever else is speaking."""
+        """Have these words said now, even while the caller speaks."""
         self._request(
             _Request(
                 {
@@ -291,6 +291,7 @@ class RealtimeProtocol:
             return []
         _remember(self._active, response_id, None)
         self._awaits_response = False
+        self._caller_speaks = False
         return [ResponseStarted(response_id)]
 
     def _response_done(self, event: dict[str, Any]) -> list[CallEvent]:
@@ -330,12 +331,13 @@ class RealtimeProtocol:
         event_id = error.get("event_id")
         if code == "session_expired":
             return [AgentGone("the Realtime session expired")]
-        if event_id and event_id == self._update_event_id and not self.is_ready:
+        # Some servers do not say which event an error is about; then it is
+        # about what we last asked for.
+        asked = self._update_event_id and not self.is_ready
+        if asked and event_id in (self._update_event_id, None, ""):
             self.refusal = message or code
         sent = self._sent_request
-        if sent is not None and (
-            event_id == sent.event_id or (not event_id and code == _ALREADY_ACTIVE)
-        ):
+        if sent is not None and event_id in (sent.event_id, None, ""):
             self._sent_request = None
             self._awaits_response = False
             if code == _ALREADY_ACTIVE:
@@ -369,6 +371,11 @@ class RealtimeProtocol:
         item_id = _id(event, "item_id")
         self._caller_speaks = False
         return self._begin(item_id, _optional_id(event, "previous_item_id"), "caller")
+
+    def _buffer_cleared(self, event: dict[str, Any]) -> list[CallEvent]:
+        del event
+        self._caller_speaks = False
+        return []
 
     def _transcribed(self, event: dict[str, Any]) -> list[CallEvent]:
         item_id = _id(event, "item_id")

@@ -374,6 +374,33 @@ def test_a_refused_request_is_made_again(created_first: bool) -> None:
     assert again["response"] == {"instructions": "Say goodbye."}
 
 
+@pytest.mark.parametrize("event_id", ["ours", None])
+def test_a_request_that_fails_does_not_block_the_next(event_id: str | None) -> None:
+    """An error about one response.create is told, and the next one is sent."""
+    session = Session()
+    session.protocol.speak("One.")
+    session.protocol.speak("Two.")
+    [create] = session.sent()
+    about = create["event_id"] if event_id else None
+    error = {"code": "invalid_value", "message": "no", "event_id": about}
+    assert session.receive("error", error=error) == [AgentError("invalid_value", "no")]
+    [second] = session.sent()
+    assert second["response"] == {"instructions": "Two."}
+
+
+@pytest.mark.parametrize(
+    "event_type", ["input_audio_buffer.speech_stopped", "input_audio_buffer.cleared"]
+)
+def test_a_patient_request_waits_for_the_caller(event_type: str) -> None:
+    """What is not urgent is asked for once the caller has stopped speaking."""
+    session = Session()
+    session.receive("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=1)
+    session.protocol.speak("Say goodbye.")
+    assert session.sent_types() == []
+    session.receive(event_type, item_id="u1", audio_end_ms=2)
+    assert session.sent_types() == ["response.create"]
+
+
 def test_requests_stand_in_line() -> None:
     """One response at a time, in the order they were asked for."""
     session = Session()
