@@ -96,11 +96,14 @@ class SipEndpoint:
         """The port we listen on."""
         return self._stack.port
 
-    def close(self) -> None:
-        """Say BYE to everybody and stop looking after them."""
+    async def close(self) -> None:
+        """Say BYE to everybody, wait a little for the answers, and let go of all calls."""
         self._timer.cancel()
         for leg in tuple(self._legs):
             leg.hang_up()
+        await self._stack.quiet()
+        for leg in tuple(self._legs):
+            leg.abandon()
 
     def _refuse(self, method: str, source: str) -> Refusal | None:
         """Decide about a request outside a dialog, before PJSIP spends anything on it."""
@@ -134,6 +137,7 @@ class SipEndpoint:
         received_s = self._loop.time()
         source_ip = host_of(source)
         trunk = trunk_of(source_ip, self._trunks)
+        self._stack.slot_taken(pj_call_id)
         pj_call = PjCall(self._account, pj_call_id, self._stack)
         leg = SipLeg(
             self._stack,
@@ -246,4 +250,4 @@ async def open_endpoint(
         try:
             yield endpoint
         finally:
-            endpoint.close()
+            await endpoint.close()

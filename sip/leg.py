@@ -85,6 +85,8 @@ class PjCall(pj.Call):  # type: ignore[misc]
         """Post state, last status and reason of the dialog."""
         try:
             info = self.getInfo()
+            if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+                self._stack.slot_ended(info.id, self)
             facts = (info.state, info.lastStatusCode, info.lastReason)
             self._stack.post(partial(self.on_state, *facts))
         except Exception as fault:  # noqa: BLE001 - it would end the process; the leg logs it
@@ -222,6 +224,10 @@ class SipLeg:
     def hang_up(self) -> None:
         """BYE, or a 603 before the answer. Harmless once it is over."""
         self._hang_up(Ending("trunkline", "hung up"))
+
+    def abandon(self) -> None:
+        """Take the dialog for over, whatever PJSIP still waits for."""
+        self._close(self._intended or _FAULT)
 
     async def closed(self) -> Ending:
         """Wait until the dialog is over, and say how it ended."""
@@ -389,7 +395,7 @@ class SipLeg:
             self._port = None
         if self._call is not None:
             self._call.forget()
-            self._stack.bury(self._call)
+            self._stack.slot_released(self._call)
             self._call = None
         self._media = None
         self._settled.set()

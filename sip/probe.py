@@ -283,7 +283,7 @@ class Probe:
             self._port.mute()
             self._stack.bury(self._port)
         self._call.forget()
-        self._stack.bury(self._call)
+        self._stack.slot_released(self._call)
         self._port = self._call = None
         self._up.set()
         self._closed.set()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.sip.conftest import Agent
-from tests.sip.wire import loud, phone, rtp_target, sdp, udp_socket
+from tests.sip.wire import Phone, loud, phone, rtp_target, sdp, udp_socket
 
 StartAgent = Callable[..., Agent]
 PlaceCall = Callable[..., dict[str, Any]]
@@ -564,3 +564,31 @@ def test_burst_of_cancelled_calls(start_agent: StartAgent) -> None:
         caller.hear(487)
         caller.say("ACK")
     assert agent.count_idle()["pj_calls"] == 0
+
+
+def test_slots_are_taken_again_at_once(start_agent: StartAgent) -> None:
+    """A call that follows hard upon another in the same slot of PJSIP lives its own life."""
+    agent = start_agent()
+    last: Phone | None = None
+    with ExitStack() as stack:
+        for _ in range(40):
+            caller = stack.enter_context(phone(agent.port))
+            if last is not None:
+                last.say("BYE")
+            caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
+            answer = caller.hear(200, 503)
+            caller.say("ACK")
+            if answer.status == 503:  # PJSIP's sockets of the last second are too many
+                time.sleep(0.7)
+                last = None
+                continue
+            target = rtp_target(answer)
+            last = caller
+        assert last is not None
+        time.sleep(0.7)
+        last.listen(0.05)
+        last.talk(target, 30, payload=TONE)
+        assert loud(last.listen(0.3)) >= 20
+        last.bye()
+    assert agent.count_idle()["pj_calls"] == 0
+    assert agent.count()["active"] == 0
