@@ -21,12 +21,12 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import fields
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.call.records import (
@@ -39,7 +39,7 @@ from agent.call.records import (
     TurnRecord,
 )
 from agent.store.database import Database, DatabaseUnavailable, explain
-from agent.store.tables import call_events, calls, tool_calls, turns
+from agent.store.tables import Upsert, call_events, calls, insert_into, tool_calls, turns
 from agent.store.workers import (
     RENEW_EVERY_S,
     close_what_is_open,
@@ -60,6 +60,12 @@ MAX_BATCH = 500
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.25, 5.0
 _REMEMBERED_ENDINGS = 1000
 _CALL_ENDED = "call ended"
+_TABLES: dict[type[Record], sa.Table] = {
+    CallOffered: calls,
+    TurnRecord: turns,
+    ToolCallRecord: tool_calls,
+    CallEventRecord: call_events,
+}
 
 
 class SqlJournal:
@@ -79,6 +85,8 @@ class SqlJournal:
         self.worker = worker
         self._database = database
         self._capacity = capacity
+        dialect = database.engine.dialect.name
+        self._upserts = {kind: _upsert(kind, dialect) for kind in _TABLES}
         self._waiting: OrderedDict[Hashable, Record] = OrderedDict()
         self._writing: dict[Hashable, Record] = {}
         self._arrived = asyncio.Event()
@@ -212,8 +220,10 @@ class SqlJournal:
         """Write records in one transaction, in order."""
         to_close: dict[str, None] = {}
         async with self._database.engine.begin() as connection:
-            for row, record in batch:
-                await self._write_record(connection, row, record)
+            # Neighbours of one kind are one statement: a twentieth of the work.
+            for kind, run in itertools.groupby(batch, key=lambda item: type(item[1])):
+                await self._write_run(connection, kind, list(run))
+            for _, record in batch:
                 if isinstance(record, CallEnded):
                     self._over[record.call_id] = None
                 if record.call_id in self._over:
@@ -223,58 +233,53 @@ class SqlJournal:
             self._over.popitem(last=False)
         self.written += len(batch)
 
-    async def _write_record(
-        self, connection: AsyncConnection, row: Hashable, record: Record
+    async def _write_run(
+        self,
+        connection: AsyncConnection,
+        kind: type[Record],
+        run: Sequence[tuple[Hashable, Record]],
     ) -> None:
+        """Write records of one kind, in order."""
+        if kind in _TABLES:
+            rows = [self._columns(row, record) for row, record in run]
+            await connection.execute(self._upserts[kind], rows)
+            return
+        for _, record in run:
+            match record:
+                case CallAnswered():
+                    await _update_call(
+                        connection,
+                        record.call_id,
+                        state=sa.case((calls.c.state == "ended", "ended"), else_="active"),
+                        realtime_call_id=record.realtime_call_id,
+                        answered_at=record.answered_at,
+                        answer_delay_ms=record.answer_delay_ms,
+                    )
+                case CallEnded():
+                    await _update_call(
+                        connection,
+                        record.call_id,
+                        state="ended",
+                        ended_at=record.ended_at,
+                        duration_ms=record.duration_ms,
+                        ending_by=record.ending.by,
+                        ending_reason=record.ending.reason,
+                        quality=record.quality,
+                        usage=record.usage,
+                    )
+
+    def _columns(self, row: Hashable, record: Record) -> dict[str, object]:
+        """Give a record's row: its fields are columns of the same name."""
+        values = {name: getattr(record, name) for name in record.__slots__}
         match record:
             case CallOffered():
-                await _upsert(
-                    connection,
-                    calls,
-                    {
-                        "id": record.call_id,
-                        "sip_call_id": record.sip_call_id,
-                        "direction": record.direction,
-                        "source": record.source,
-                        "trunk": record.trunk,
-                        "did": record.did,
-                        "caller_number": record.caller_number,
-                        "agent": record.agent,
-                        "started_at": record.started_at,
-                        "worker": self.worker,
-                    },
-                    only_new={"state": "ringing"},
-                )
-            case CallAnswered():
-                await _update_call(
-                    connection,
-                    record.call_id,
-                    state=sa.case((calls.c.state == "ended", "ended"), else_="active"),
-                    realtime_call_id=record.realtime_call_id,
-                    answered_at=record.answered_at,
-                    answer_delay_ms=record.answer_delay_ms,
-                )
-            case CallEnded():
-                await _update_call(
-                    connection,
-                    record.call_id,
-                    state="ended",
-                    ended_at=record.ended_at,
-                    duration_ms=record.duration_ms,
-                    ending_by=record.ending.by,
-                    ending_reason=record.ending.reason,
-                    quality=record.quality,
-                    usage=record.usage,
-                )
-            case TurnRecord():
-                await _upsert(connection, turns, _columns(record))
-            case ToolCallRecord():
-                await _upsert(connection, tool_calls, _columns(record))
+                values["id"] = values.pop("call_id")
+                return values | {"state": "ringing", "worker": self.worker}
             case CallEventRecord():
-                values = _columns(record)
                 assert isinstance(row, tuple)
-                values["sequence"] = row[2]
-                await _upsert(connection, call_events, values)
+                return values | {"sequence": row[2]}
+            case _:
+                return values
 
     def _say_failing(self, error: Exception) -> None:
         if not self._is_failing:
@@ -360,34 +365,15 @@ def _is_the_records_fault(error: Exception) -> bool:
             return True
 
 
-def _columns(record: TurnRecord | ToolCallRecord | CallEventRecord) -> dict[str, object]:
-    """A record's fields are its row's columns."""
-    return {name: getattr(record, name) for name in record.__slots__}
-
-
-async def _upsert(
-    connection: AsyncConnection,
-    table: sa.Table,
-    values: dict[str, object],
-    only_new: dict[str, object] | None = None,
-) -> None:
-    """Insert a row, or update the one with the same key.
-
-    Args:
-        connection: In the batch's transaction.
-        table: Where.
-        values: All columns the record speaks of.
-        only_new: Columns that an existing row keeps as they are.
-    """
-    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+def _upsert(kind: type[Any], dialect: str) -> Upsert:
+    """Build the statement that inserts rows, or updates those with the same key."""
+    table = _TABLES[kind]
     key = [column.name for column in table.primary_key]
-    await connection.execute(
-        insert(table)
-        .values(**values, **(only_new or {}))
-        .on_conflict_do_update(
-            index_elements=key,
-            set_={name: value for name, value in values.items() if name not in key},
-        )
+    told = {field.name for field in fields(kind) if field.name in table.c} - {*key}
+    statement = insert_into(table, dialect)
+    # What the record does not speak of stays as it is, such as the state of a call.
+    return statement.on_conflict_do_update(
+        index_elements=key, set_={name: statement.excluded[name] for name in sorted(told)}
     )
 
 

@@ -13,9 +13,10 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 
 # NUL ends a text for PostgreSQL, and a lone surrogate is not UTF-8 for anyone.
@@ -99,6 +100,14 @@ class StorableJson(sa.types.TypeDecorator[Any]):
 def dump_json(value: object) -> str:
     """Serialise for the JSON columns; every number in it is finite by then."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+Upsert: TypeAlias = postgresql.Insert | sqlite.Insert
+
+
+def insert_into(table: sa.Table, dialect: str) -> Upsert:
+    """Begin an INSERT that may say ON CONFLICT, in the words of one of the two databases."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 metadata = sa.MetaData(

@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent.store.tables import call_events, calls, processes, tool_calls, turns
+from agent.store.tables import call_events, calls, insert_into, processes, tool_calls, turns
 
 RENEW_EVERY_S = 10
 SILENCE_MEANS_DEAD_S = 60
@@ -53,9 +51,8 @@ def is_gone(worker: str) -> bool:
 
 async def renew(connection: AsyncConnection, worker: str, now: datetime) -> None:
     """Say that this process is alive, and forget the long dead."""
-    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
     await connection.execute(
-        insert(processes)
+        insert_into(processes, connection.dialect.name)
         .values(worker=worker, started_at=now, seen_at=now)
         .on_conflict_do_update(index_elements=["worker"], set_={"seen_at": now})
     )
