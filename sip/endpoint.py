@@ -25,7 +25,7 @@ from sip.leg import PjCall, SipLeg
 from sip.pjsip import Refusal, RequestGate
 from sip.routing import header_of, host_of, request_uri_of, route, trunk_of, user_of
 from sip.settings import RouteSettings, SipSettings, TrunkSettings
-from sip.stack import SipStack, StackOptions, open_stack
+from sip.stack import SipStack, SipUnavailable, StackOptions, open_stack
 
 log = structlog.get_logger()
 
@@ -84,7 +84,7 @@ class SipEndpoint:
     @property
     def is_wheel(self) -> bool:
         """Whether this is the wheel's PJSIP with its few calls."""
-        return self._stack.is_wheel
+        return self._stack.build.is_wheel
 
     @property
     def late_ticks(self) -> int:
@@ -230,7 +230,12 @@ async def open_endpoint(
         log_level=sip.log_level,
     )
     async with open_stack(options) as stack:
-        max_calls = min(sip.max_calls or stack.build_calls, stack.build_calls)
+        if not stack.build.may_listen_on(options.host):
+            raise SipUnavailable(
+                f"the public PJSIP wheel must not listen on {options.host}: strangers can stop it"
+                ' with a few dozen packets; use sip.listen = "127.0.0.1:5060"'
+            )
+        max_calls = min(sip.max_calls or stack.build.max_calls, stack.build.max_calls)
         endpoint = SipEndpoint(
             stack,
             max_calls,
@@ -244,8 +249,8 @@ async def open_endpoint(
             "= listening for SIP",
             address=f"{options.host}:{stack.port}",
             max_calls=max_calls,
-            build_carries=stack.build_calls,
-            build="wheel" if stack.is_wheel else "own",
+            build_carries=stack.build.max_calls,
+            build="wheel" if stack.build.is_wheel else "own",
         )
         try:
             yield endpoint

@@ -21,8 +21,9 @@ import structlog
 
 from agent.audio.frame import FRAME_MS, SAMPLE_RATE_HZ
 from agent.call.clean import clean
+from sip.build import Build
 from sip.clock import PhoneClock
-from sip.pjsip import WHEEL_CALLS, BridgeMaster, FrameBuffers, load_library
+from sip.pjsip import BridgeMaster, FrameBuffers, load_library
 
 log = structlog.get_logger()
 
@@ -87,18 +88,13 @@ class SipStack:
         self.options = options
         self.library = load_library()
         self.buffers = FrameBuffers()
-        self.build_calls: int = self.library.pjsua_call_get_max_count()
+        self.build = Build(endpoint.libVersion().full, int(self.library.pjsua_call_get_max_count()))
         self.port = 0
         self._posted: deque[Callable[[], None]] = deque()
         self._ended: dict[int, pj.Call] = {}
         self._graves: deque[tuple[float, object]] = deque()
         self._master = BridgeMaster(self.library)
         self.clock = PhoneClock(self._poll, self._master.tick)
-
-    @property
-    def is_wheel(self) -> bool:
-        """Whether this is the wheel's PJSIP with its few calls."""
-        return self.build_calls <= WHEEL_CALLS
 
     @property
     def pj_calls(self) -> int:
@@ -250,7 +246,7 @@ def _listen(stack: SipStack) -> None:
     udp = pj.PJSIP_TRANSPORT_UDP6 if ipv6 else pj.PJSIP_TRANSPORT_UDP
     transport = _open_transport(stack, udp, config, "UDP")
     stack.port = int(stack.endpoint.transportGetInfo(transport).localName.rpartition(":")[2])
-    if options.tcp is None and stack.is_wheel:
+    if options.tcp is None and stack.build.is_wheel:
         log.info("= SIP over UDP only: this PJSIP build aborts after some 60 TCP connections")
     elif options.tcp is not False:
         config.port = stack.port

