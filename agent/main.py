@@ -63,7 +63,7 @@ def serve(config: ConfigOption = None) -> None:
     """Answer the telephone: SIP, Realtime, journal, admin API and page, in the foreground."""
     from agent.commands.serve import run_serve
 
-    raise typer.Exit(run_serve(_settings(config)))
+    raise typer.Exit(run_serve(_settings(config), config))
 
 
 @app.command()

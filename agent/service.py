@@ -61,15 +61,14 @@ class Switchboard:
     def __init__(
         self,
         profiles: Mapping[str, AgentProfile],
-        default: AgentProfile,
         connector: RealtimeConnector,
         toolbox: Toolbox,
         journal: Journal,
         settings: Settings,
     ) -> None:
         """Take what every call needs."""
-        self._profiles = profiles
-        self._default = default
+        self.profiles = profiles
+        """Who answers, by name; the first answers what names nobody. New calls see a change."""
         self._connector = connector
         self._toolbox = toolbox
         self._journal = journal
@@ -84,7 +83,8 @@ class Switchboard:
 
     def take(self, leg: SipLeg) -> None:
         """Start a call for an offered leg."""
-        profile = self._profiles.get(leg.agent_name or "", self._default)
+        default = next(iter(self.profiles.values()))
+        profile = self.profiles.get(leg.agent_name or "", default)
         call = Call(leg, profile, self._connector, self._toolbox, self._journal, self._limits)
         task = asyncio.get_running_loop().create_task(call.run(), name=f"call {call.call_id}")
         self._calls[call.call_id] = (call, task)
@@ -114,8 +114,36 @@ class Switchboard:
             await asyncio.gather(*pending, return_exceptions=True)
 
 
+class Service:
+    """The running whole, as the command that started it sees it."""
+
+    def __init__(
+        self, facts: ServiceFacts, settings: Settings, switchboard: Switchboard, toolbox: Toolbox
+    ) -> None:
+        """Made by `open_service`."""
+        self.facts = facts
+        self._settings = settings
+        self._switchboard = switchboard
+        self._toolbox = toolbox
+
+    def reload(self, settings: Settings) -> None:
+        """Let new calls be answered by the agents configured now; running calls go on as they are.
+
+        Everything else is bound to doors that are open; what differs there is logged.
+        """
+        self._switchboard.profiles = _profiles(settings, self._toolbox)
+        later = [
+            name
+            for name in Settings.model_fields
+            if name != "agents" and getattr(settings, name) != getattr(self._settings, name)
+        ]
+        structlog.get_logger().info(
+            "= reloaded", agents=len(settings.answering_agents), needs_restart=later
+        )
+
+
 @asynccontextmanager
-async def open_service(settings: Settings) -> AsyncIterator[ServiceFacts]:
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """Open every door, in order; entered, calls are answered.
 
     Raises:
@@ -135,10 +163,8 @@ async def open_service(settings: Settings) -> AsyncIterator[ServiceFacts]:
             realtime = realtime.model_copy(update={"base_url": url})
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=not embedded))
         toolbox = Toolbox(settings.tools, client)
-        profiles = _profiles(settings, toolbox)
         switchboard = Switchboard(
-            profiles,
-            next(iter(profiles.values())),
+            _profiles(settings, toolbox),
             RealtimeConnector(realtime, client),
             toolbox,
             journal,
@@ -159,7 +185,8 @@ async def open_service(settings: Settings) -> AsyncIterator[ServiceFacts]:
         _tune_collector()
         switchboard.is_accepting = True
         try:
-            yield _facts(settings, realtime, endpoint, admin_url, first_token, embedded)
+            facts = _facts(settings, realtime, endpoint, admin_url, first_token, embedded)
+            yield Service(facts, settings, switchboard, toolbox)
         finally:
             await switchboard.drain(settings.limits.drain_timeout_s)
 

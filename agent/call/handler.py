@@ -77,12 +77,17 @@ class Call:
         self._log = structlog.get_logger().bind(call_id=self.call_id)
         self._answered_s: float | None = None
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._ended_at: datetime | None = None
+        self._duration_ms = 0
         self._is_leaving = False
         self._usage: Mapping[str, object] | None = None
+        self._agent_quality: Mapping[str, object] = {}
 
     def end(self, ending: Ending) -> None:
         """End the call from outside, at any moment; the first reason given counts."""
         if not self._ending.done():
+            self._ended_at = datetime.now(UTC)
+            self._duration_ms = self._now_ms()
             self._ending.set_result(ending)
 
     async def run(self) -> Ending:
@@ -110,6 +115,7 @@ class Call:
             raise
         except Exception:  # noqa: BLE001 - the one place around a call: it ends, the others go on
             self._log.exception("! the call failed")
+            self.end(ending)
             self._caller.reject(500)
         finally:
             self._caller.hang_up()
@@ -177,6 +183,7 @@ class Call:
             return Ending("trunkline", f"maximum duration of {self._limits.max_call_s} s reached")
         finally:
             self._usage = conversation.usage
+            self._agent_quality = agent.quality()
             for record in conversation.finish(self._now_ms()):
                 self._journal(record)
 
@@ -261,18 +268,24 @@ class Call:
         self._log.info("> 200", answer_delay_ms=delay_ms)
 
     def _record_end(self, ending: Ending) -> None:
-        duration_ms = self._now_ms()
+        """Note the end as of the moment it was decided: closing takes its own time."""
+        self.end(ending)
         self._journal(
             CallEnded(
                 call_id=self.call_id,
-                ended_at=datetime.now(UTC),
-                duration_ms=duration_ms,
+                ended_at=self._ended_at or datetime.now(UTC),
+                duration_ms=self._duration_ms,
                 ending=ending,
-                quality=self._caller.quality() or None,
+                quality=self._quality(),
                 usage=self._usage or None,
             )
         )
-        self._log.info("x ended", by=ending.by, reason=ending.reason, duration_ms=duration_ms)
+        self._log.info("x ended", by=ending.by, reason=ending.reason, duration_ms=self._duration_ms)
+
+    def _quality(self) -> Mapping[str, object] | None:
+        """How the sound travelled on both legs; None for a call without media."""
+        caller = self._caller.quality()
+        return {"caller": caller, "agent": self._agent_quality} if caller else None
 
     def _note(self, kind: str, **detail: object) -> None:
         self._journal(

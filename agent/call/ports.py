@@ -167,6 +167,10 @@ class AgentLeg(Protocol):
         """Let the agent say something in its own words, as soon as it is free."""
         ...
 
+    def quality(self) -> Mapping[str, object]:
+        """Packets, loss and repairs so far; {} before media."""
+        ...
+
     def give_tool_output(self, tool_call_id: str, output: str, *, reply: bool = True) -> None:
         """Hand back a tool's output.
 

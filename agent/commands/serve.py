@@ -3,40 +3,50 @@
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
+import structlog
 import uvloop
 
 from agent.admin.server import AdminUnavailable
 from agent.embedded.process import EmbeddedServerError
-from agent.service import ServiceFacts, open_service
-from agent.settings import Settings
+from agent.service import Service, ServiceFacts, open_service
+from agent.settings import ConfigurationError, Settings, load_settings
 from agent.store.database import DatabaseUnavailable, create_if_empty
 from sip.stack import SipUnavailable
 
 
-def run_serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, then drain.
+def run_serve(settings: Settings, config: Path | None) -> int:
+    """Serve until SIGTERM or SIGINT, then drain. SIGHUP reads the configuration again.
 
     Returns:
         0 after an orderly end; 2 if it could not start, with one message on stderr.
     """
     try:
         create_if_empty(settings.database)
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, config))
     except (AdminUnavailable, DatabaseUnavailable, EmbeddedServerError, SipUnavailable) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, config: Path | None) -> None:
     loop = asyncio.get_running_loop()
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
-    async with open_service(settings) as facts:
-        print(_banner(facts), flush=True)
+    async with open_service(settings) as service:
+        loop.add_signal_handler(signal.SIGHUP, _reload, service, config)
+        print(_banner(service.facts), flush=True)
         await told_to_stop.wait()
+
+
+def _reload(service: Service, config: Path | None) -> None:
+    try:
+        service.reload(load_settings(config))
+    except ConfigurationError as error:
+        structlog.get_logger().error("! not reloaded, the old configuration stays", why=str(error))
 
 
 def _banner(facts: ServiceFacts) -> str:

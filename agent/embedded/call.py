@@ -101,20 +101,19 @@ class RealtimeCall:
     async def _negotiate(self, sdp: str) -> str:
         if not sdp.startswith("v=0") or not sdp.endswith("\n"):
             raise InvalidOffer("The SDP offer must begin with v=0 and end with a line break.")
+        if "a=fingerprint:" not in sdp:
+            raise InvalidOffer("The SDP offer has no fingerprint.")
+        # Before the offer is set: aiortc chooses the codecs while it reads it.
+        audio = self._pc.addTransceiver("audio", direction="sendrecv")
+        known = RTCRtpSender.getCapabilities("audio").codecs
+        audio.setCodecPreferences([codec for codec in known if codec.mimeType == "audio/opus"])
         await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
-        for transceiver in self._pc.getTransceivers():
-            if transceiver.kind == "audio" and self._transceiver is None:
-                self._transceiver = transceiver
-                transceiver.direction = "sendrecv"
-                known = RTCRtpSender.getCapabilities("audio").codecs
-                opus = [codec for codec in known if codec.mimeType == "audio/opus"]
-                transceiver.setCodecPreferences(opus)
-            else:
-                transceiver.direction = "inactive"
-        if self._transceiver is None:
+        if audio.mid is None:
             raise InvalidOffer("The SDP offer has no audio.")
-        if "opus/48000" not in sdp.lower():
-            raise InvalidOffer("The SDP offer has no Opus.")
+        for transceiver in self._pc.getTransceivers():
+            if transceiver is not audio:
+                transceiver.direction = "inactive"
+        self._transceiver = audio
         await self._pc.setLocalDescription(await self._pc.createAnswer())
         answer = self._pc.localDescription.sdp
         return "\r\n".join(answer.splitlines()) + "\r\n"

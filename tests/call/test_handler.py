@@ -110,6 +110,9 @@ async def test_a_caller_who_hangs_up() -> None:
     assert stage.caller.did == ["200"]
     assert stage.agent.did == ["greet Hello!"]
     assert len(stage.records(CallAnswered)) == 1
+    ended = stage.log[-1]
+    assert isinstance(ended, CallEnded)
+    assert ended.quality == {"caller": {"rx_packets": 1}, "agent": {"packets_received": 2}}
 
 
 async def test_no_agent_means_503_and_no_answer() -> None:

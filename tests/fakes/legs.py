@@ -101,6 +101,9 @@ class FakeAgent:
             if isinstance(event, AgentGone):
                 return
 
+    def quality(self) -> Mapping[str, object]:
+        return {"packets_received": 2}
+
     def greet(self, greeting: str) -> None:
         self.did.append(f"greet {greeting}")
 
