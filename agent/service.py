@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import structlog
@@ -28,7 +29,7 @@ from agent.realtime.settings import RealtimeSettings
 from agent.settings import Settings
 from agent.store.calls import CallLog
 from agent.store.database import open_database
-from agent.store.journal import open_journal
+from agent.store.journal import SqlJournal, open_journal
 from agent.store.tokens import open_tokens
 from agent.tools.toolbox import Toolbox
 from sip.endpoint import SipEndpoint, open_endpoint
@@ -153,7 +154,6 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database))
-        log_reader = CallLog(database)
         journal = await stack.enter_async_context(open_journal(database))
         tokens, first_token = await open_tokens(database, settings.admin.token)
         realtime = settings.realtime
@@ -170,7 +170,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             journal,
             settings,
         )
-        app = create_app(log_reader, tokens, is_ready=lambda: switchboard.is_accepting)
+        endpoint: SipEndpoint | None = None
+        app = create_app(
+            CallLog(database),
+            tokens,
+            is_ready=lambda: switchboard.is_accepting,
+            measure=lambda: _measure(switchboard, journal, endpoint),
+        )
         admin_url = await stack.enter_async_context(open_admin(settings.admin, app))
         endpoint = await stack.enter_async_context(
             open_endpoint(
@@ -201,6 +207,25 @@ def _profiles(settings: Settings, toolbox: Toolbox) -> dict[str, AgentProfile]:
             tools=toolbox.schemas(agent.tools),
         )
         for agent in settings.answering_agents
+    }
+
+
+def _measure(
+    switchboard: Switchboard, journal: SqlJournal, endpoint: SipEndpoint | None
+) -> dict[str, tuple[str, float]]:
+    """What this process carries now; all but the last three are 0 when nobody calls."""
+    return {
+        "calls": ("Calls that ring or talk", switchboard.call_count),
+        "pjsip_calls": ("Call slots in use inside PJSIP", endpoint.pj_calls if endpoint else 0),
+        "late_ticks": (
+            "20 ms ticks that began late since the start",
+            endpoint.late_ticks if endpoint else 0,
+        ),
+        "journal_waiting": ("Records not yet in the database", journal.waiting),
+        "journal_dropped": ("Records lost since the start", journal.dropped),
+        "tasks": ("Tasks on the event loop", len(asyncio.all_tasks())),
+        "open_files": ("Open file descriptors", len(list(Path("/proc/self/fd").iterdir()))),
+        "threads": ("Threads of the process", len(list(Path("/proc/self/task").iterdir()))),
     }
 
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent import __version__
 from agent.admin.access import RequireToken
+from agent.admin.metrics import Measure, registry
 from agent.admin.problems import add_problem_handlers
 from agent.admin.routes import calls, health, page
 from agent.store.calls import CallLog
@@ -38,13 +39,20 @@ _HEADERS = {
 }
 
 
-def create_app(log: CallLog, tokens: Tokens, *, is_ready: Callable[[], bool]) -> FastAPI:
+def create_app(
+    log: CallLog,
+    tokens: Tokens,
+    *,
+    is_ready: Callable[[], bool],
+    measure: Measure = dict,
+) -> FastAPI:
     """Build the application.
 
     Args:
         log: The call log, for reading.
         tokens: Who may read it.
         is_ready: Whether calls can be taken now, for `/readyz`.
+        measure: What the process carries now, for `/metrics`.
     """
     app = FastAPI(
         title="Trunkline",
@@ -58,6 +66,7 @@ def create_app(log: CallLog, tokens: Tokens, *, is_ready: Callable[[], bool]) ->
     app.state.log = log
     app.state.tokens = tokens
     app.state.is_ready = is_ready
+    app.state.metrics = registry(measure)
     app.include_router(health.router)
     app.include_router(calls.router)
     app.include_router(page.router)

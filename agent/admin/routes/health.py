@@ -1,7 +1,8 @@
-"""`/healthz` and `/readyz`: for whoever watches the process. No token."""
+"""`/healthz`, `/readyz` and `/metrics`: for whoever watches the process. No token."""
 
 from typing import Any
 
+import prometheus_client
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -23,3 +24,12 @@ async def readyz(request: Request) -> Response:
     if request.app.state.is_ready():
         return JSONResponse(_OK)
     return problem(503, "No calls can be taken now: starting or draining.")
+
+
+@router.get("/metrics", summary="What the process carries now", response_model=None)
+async def metrics(request: Request) -> Response:
+    """Give Prometheus text."""
+    return Response(
+        prometheus_client.generate_latest(request.app.state.metrics),
+        media_type=prometheus_client.CONTENT_TYPE_LATEST,
+    )
