@@ -72,6 +72,7 @@ class Peer:
         self._fast = fast
         self._lost_reason = ""
         self._is_closing = False
+        self._gathering: asyncio.Future[None] | None = None
         self._changed = asyncio.Event()
         self.path: RtpPath | None = None
         self.unreadable = 0
@@ -107,7 +108,11 @@ class Peer:
         Returns:
             SDP that ends in CRLF; a trimmed one is refused.
         """
-        await self._pc.setLocalDescription(await self._pc.createOffer())
+        # aioice loses the sockets it has opened if gathering is cancelled: see `_end`.
+        self._gathering = asyncio.ensure_future(
+            self._pc.setLocalDescription(await self._pc.createOffer())
+        )
+        await asyncio.shield(self._gathering)
         return self._pc.localDescription.sdp
 
     async def accept(self, answer: str) -> None:
@@ -149,12 +154,17 @@ class Peer:
         if self.path is not None:
             self.path.close()
         # A call that is cancelled must not leave a half closed connection behind.
-        closing = asyncio.ensure_future(self._pc.close())
+        closing = asyncio.ensure_future(self._end())
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await asyncio.shield(closing)
         except TimeoutError:
             structlog.get_logger().warning("! the peer connection did not close in time")
+
+    async def _end(self) -> None:
+        if self._gathering is not None:
+            await asyncio.wait((self._gathering,))
+        await self._pc.close()
 
     def _follow_state(self) -> None:
         state = self._pc.connectionState
