@@ -67,7 +67,8 @@ async def nothing_left() -> AsyncIterator[None]:
     before = cheap()
     yield
     async with asyncio.timeout(3):
-        while cheap() != before:
+        # An earlier test's thread may end only now: less than before is as good as equal.
+        while any(now > then for now, then in zip(cheap(), before, strict=True)):
             await asyncio.sleep(0.02)
     assert open_peers() == 0
 
