@@ -1,6 +1,7 @@
 """`trunkline serve`: the agent in the foreground, until a signal ends it."""
 
 import asyncio
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -49,6 +50,17 @@ def _reload(service: Service, config: Path | None) -> None:
         structlog.get_logger().error("! not reloaded, the old configuration stays", why=str(error))
 
 
+def _command() -> str:
+    """How to start us again from here."""
+    if shutil.which("trunkline"):
+        return "trunkline"
+    program = Path(sys.argv[0])
+    if program.name != "trunkline":
+        return f"{sys.executable} -m agent.main"
+    folder = Path.cwd()
+    return str(program.relative_to(folder) if program.is_relative_to(folder) else program)
+
+
 def _banner(facts: ServiceFacts) -> str:
     """What to dial, which page to open, who answers."""
     build = "the PJSIP wheel" if facts.is_wheel else "this PJSIP build"
@@ -62,7 +74,7 @@ def _banner(facts: ServiceFacts) -> str:
         "Trunkline answers the telephone.",
         "",
         f"  dial    sip:agent@{facts.sip_address}   with any softphone,",
-        f'          or: trunkline call sip:agent@{facts.sip_address} --say "When do you open?"',
+        f'          or: {_command()} call sip:agent@{facts.sip_address} --say "When do you open?"',
         f"  open    {facts.admin_url}",
     ]
     if facts.admin_token is not None:
