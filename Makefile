@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
-TEST_PACKAGES := sip-tester
+TEST_PACKAGES := sip-tester chromium chromium-driver
 
 .PHONY: install install-dev run test lint bench lock clean help
 
@@ -33,7 +33,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 install-dev: $(VENV)/.installed-dev
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
-	@command -v sipp >/dev/null || { echo 'installing $(TEST_PACKAGES) ...'; \
+	@command -v sipp >/dev/null && command -v chromedriver >/dev/null || { echo 'installing $(TEST_PACKAGES) ...'; \
 		$(APT) update && $(APT) install -y --no-install-recommends $(TEST_PACKAGES); }
 	@echo 'adding what the tests need to $(VENV) ...'
 	@$(PIP) install --require-hashes -r requirements-dev.lock

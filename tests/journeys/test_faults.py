@@ -87,7 +87,10 @@ def refused_call(served: Served) -> tuple[int, str | None]:
     [
         pytest.param(Manners(key="other"), "OPENAI_API_KEY", None, id="401"),
         pytest.param(
-            Manners(status=429, headers={"Retry-After": "17"}), "rate limit", "17", id="429, Retry-After"
+            Manners(status=429, headers={"Retry-After": "17"}),
+            "rate limit",
+            "17",
+            id="429, Retry-After",
         ),
         pytest.param(Manners(status=500), "500", None, id="500"),
         pytest.param(Manners(delay_s=30), "did not answer within 2 s", None, id="no reply"),
