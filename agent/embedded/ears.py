@@ -227,6 +227,8 @@ class Ears:
             What it decided, in order.
         """
         facts: list[SpeechFact] = []
+        # Before, not after: whoever is told a turn is over still wants its audio.
+        self._wind_tape()
         self._pending += pcm
         while len(self._pending) >= _CHUNK_BYTES:
             chunk = bytes(self._pending[:_CHUNK_BYTES])
@@ -237,7 +239,6 @@ class Ears:
                 facts += self._endpointing.hear(
                     self._judge(chunk), self._heard_ms, over_agent=over_agent
                 )
-            self._wind_tape()
         return facts
 
     def _judge(self, chunk: bytes) -> float:
