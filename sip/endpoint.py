@@ -32,6 +32,9 @@ log = structlog.get_logger()
 RETRY_AFTER_S = 5
 """What a caller is told to wait when we are full or draining."""
 
+_UNWANTED = ("MESSAGE", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE")
+"""What pjsua would take, keep and even answer with NOTIFYs of its own, or leave without a word."""
+
 _WATCH_S = 1.0
 
 _BURST_CALLS = 20
@@ -110,6 +113,8 @@ class SipEndpoint:
         if trunk_of(source, self._trunks) is None:
             log.debug("< refused", method=clean(method, 16), source=source)
             return Refusal(pj.PJSIP_SC_FORBIDDEN)
+        if method in _UNWANTED:
+            return Refusal(pj.PJSIP_SC_METHOD_NOT_ALLOWED)
         if method not in ("INVITE", "OPTIONS"):
             return None
         if not self._accepting():

@@ -125,6 +125,14 @@ class PjCall(pj.Call):  # type: ignore[misc]
         except Exception as fault:  # noqa: BLE001 - as above
             self._fault(fault)
 
+    def onCallTransferRequest(self, prm: Any) -> None:  # noqa: N802
+        """Refuse a REFER: unanswered, PJSIP calls whomever the caller names, at our cost."""
+        prm.statusCode = pj.PJSIP_SC_DECLINE
+
+    def onCallReplaceRequest(self, prm: Any) -> None:  # noqa: N802
+        """Refuse an INVITE with Replaces: PJSIP would answer it with a call nobody carries."""
+        prm.statusCode = pj.PJSIP_SC_DECLINE
+
     def _fault(self, fault: Exception) -> None:
         self._stack.post(lambda: self.on_fault(fault))
 

@@ -97,6 +97,47 @@ def test_cancel_while_ringing(agent_with: StartAgent) -> None:
         assert ending(agent) == ("caller", "cancelled")
 
 
+def test_refer_calls_nobody(agent_with: StartAgent) -> None:
+    """A caller cannot have us call a number of their choice: REFER is declined, the call goes on."""
+    agent = agent_with()
+    with phone(agent.port) as caller, udp_socket() as victim:
+        caller.invite()
+        host, port = victim.getsockname()
+        caller.headers = {"Refer-To": f"<sip:+19005550100@{host}:{port}>"}
+        caller.say("REFER")
+        assert caller.hear(202, 603).status == 603
+        victim.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            victim.recv(65535)
+        caller.headers = {}
+        caller.bye()
+        assert ending(agent) == ("caller", "hung up")
+    assert agent.count_idle()["pj_calls"] == 0
+
+
+def test_replaces_takes_over_no_call(agent_with: StartAgent) -> None:
+    """An INVITE that wants to take a running call over is declined; both are accounted for."""
+    agent = agent_with()
+    with phone(agent.port) as caller, phone(agent.port, from_user="thief") as thief:
+        caller.invite()
+        thief.headers = {"Replaces": f"{caller.call_id};from-tag=wire;to-tag={caller.to_tag}"}
+        thief.say("INVITE", sdp(thief.ip, thief.rtp_port))
+        assert thief.hear(200, 603).status == 603
+        thief.say("ACK")
+        caller.bye()
+        assert ending(agent) == ("caller", "hung up")
+    assert agent.count_idle()["pj_calls"] == 0
+
+
+@pytest.mark.parametrize("method", ["MESSAGE", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE"])
+def test_only_calls_are_taken(agent_with: StartAgent, method: str) -> None:
+    """What is no call is refused in one answer: no subscription is kept, nobody waits for ever."""
+    headers = {"Event": "presence", "Expires": "3600", "Refer-To": "<sip:x@127.0.0.1:9>"}
+    with phone(agent_with().port, headers=headers) as caller:
+        caller.say(method)
+        assert caller.hear(200, 202, 405).status == 405
+
+
 @pytest.mark.parametrize("ring_s", [0.0, 0.005, 0.01, 0.02], ids=lambda s: f"after {s * 1000:g} ms")
 def test_cancel_races_the_answer(agent_with: StartAgent, ring_s: float) -> None:
     """A CANCEL that crosses our 200 leaves either no call, or one that BYE ends."""
