@@ -153,6 +153,9 @@ class RealtimeProtocol:
         self._sent_request: _Request | None = None
         """The last `response.create` sent; a late refusal puts it back."""
         self._awaits_response = False
+        self._answer: tuple[str, _Request] | None = None
+        """The response our last request got, to ask again should it fail."""
+        self._failed_in_row = 0
         self._caller_speaks = False
         self._handlers: dict[str, Callable[[dict[str, Any]], list[CallEvent]]] = {
             "session.updated": self._session_updated,
@@ -290,6 +293,8 @@ class RealtimeProtocol:
         if response_id in self._active or response_id in self._ended:
             return []
         _remember(self._active, response_id, None)
+        if self._awaits_response and self._sent_request is not None:
+            self._answer = (response_id, self._sent_request)
         self._awaits_response = False
         self._caller_speaks = False
         return [ResponseStarted(response_id)]
@@ -313,7 +318,18 @@ class RealtimeProtocol:
         self.output_tokens += _count(usage.get("output_tokens"))
         status = _STATUSES.get(str(response.get("status")), "incomplete")
         reason = _status_reason(response.get("status_details"))
+        self._failed_in_row = self._failed_in_row + 1 if status == "failed" else 0
+        if self._failed_in_row == 1 and tools is None:
+            self._ask_again(response_id)
         return [*facts, ResponseEnded(response_id, status, reason, usage or None)]
+
+    def _ask_again(self, response_id: str) -> None:
+        """A response failed: nobody would speak, and the caller would wait in silence."""
+        if self._caller_speaks or self._requests or self._active or self._awaits_response:
+            return  # the next response is on its way
+        answer = self._answer
+        asked = answer[1].response if answer and answer[0] == response_id else None
+        self._request(_Request(asked))
 
     def _finished_items(self, response_id: str, output: object) -> list[CallEvent]:
         """Say what the response held, in case its own events were cut off."""
@@ -344,6 +360,7 @@ class RealtimeProtocol:
                 # Its response.created may still be on its way: without it we
                 # would ask again at once, and be refused again.
                 self._awaits_response = not self._active
+                self._answer = None
                 self._requests.appendleft(sent)
                 return []
         return [AgentError(code, message)]

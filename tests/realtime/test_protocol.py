@@ -374,6 +374,46 @@ def test_a_refused_request_is_made_again(created_first: bool) -> None:
     assert again["response"] == {"instructions": "Say goodbye."}
 
 
+def fail(session: Session, response_id: str) -> None:
+    session.receive("response.created", response={"id": response_id})
+    session.receive("response.done", response={"id": response_id, "status": "failed"})
+
+
+def test_a_failed_greeting_is_asked_for_again() -> None:
+    """The caller must not sit in silence because the far end stumbled; but only once in a row."""
+    session = Session()
+    session.protocol.greet("Hello!")
+    [create] = session.sent()
+    fail(session, "r1")
+    [again] = session.sent()
+    assert again["response"] == create["response"]
+    fail(session, "r2")
+    assert session.sent_types() == []
+
+
+def test_a_failed_reply_is_asked_for_again() -> None:
+    """A reply the far end began by itself is asked for without new instructions."""
+    session = Session()
+    session.protocol.greet("Hello!")
+    session.receive("response.created", response={"id": "r1"})
+    session.receive("response.done", response={"id": "r1", "status": "completed"})
+    session.sent()
+    fail(session, "r2")
+    [again] = session.sent()
+    assert again["type"] == "response.create"
+    assert "response" not in again
+
+
+def test_a_failed_reply_is_left_to_a_caller_who_speaks() -> None:
+    """Who speaks gets an answer to that; the failed one is not asked for as well."""
+    session = Session()
+    session.receive("response.created", response={"id": "r1"})
+    session.receive("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=1)
+    session.receive("response.done", response={"id": "r1", "status": "failed"})
+    session.receive("input_audio_buffer.speech_stopped", item_id="u1", audio_end_ms=2)
+    assert session.sent_types() == []
+
+
 @pytest.mark.parametrize("event_id", ["ours", None])
 def test_a_request_that_fails_does_not_block_the_next(event_id: str | None) -> None:
     """An error about one response.create is told, and the next one is sent."""
