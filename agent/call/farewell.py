@@ -26,6 +26,7 @@ class Farewell:
         self._awaited_response_id: str | None = None
         self._asking_response_id = ""
         self._speech: dict[str, bool] = {}
+        self._interrupted: set[str] = set()
         self._heard = False
 
     @property
@@ -40,6 +41,8 @@ class Farewell:
             True if that response says the goodbye itself; False if the model
             must still be asked for one.
         """
+        if response_id in self._interrupted:
+            return True  # the caller was faster than this request: they have more to say
         self._deadline_ms = now_ms + self._timeout_ms
         self._asking_response_id = response_id
         speaks = response_id in self._speech
@@ -59,6 +62,9 @@ class Farewell:
                 self._heard = self._heard or response_id == self._awaited_response_id
             case AgentInterrupted(response_id):
                 self._speech[response_id] = False
+                self._interrupted.add(response_id)
+                if response_id == self._awaited_response_id and not self._heard:
+                    self._deadline_ms = None
             case CallerSpeechStarted() if not self._heard:
                 self._deadline_ms = None
             case ResponseEnded(response_id, "failed") if response_id != self._asking_response_id:

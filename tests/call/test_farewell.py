@@ -50,6 +50,20 @@ ASK = "ask"
             True,
             id="the caller's bye after ours",
         ),
+        pytest.param(
+            [TEXT, CallerSpeechStarted("item_2"), ASK, AgentInterrupted("resp_1")],
+            99_000,
+            0,
+            False,
+            id="the caller spoke just before it asked",
+        ),
+        pytest.param(
+            [TEXT, CallerSpeechStarted("item_2"), AgentInterrupted("resp_1"), ASK],
+            99_000,
+            0,
+            False,
+            id="interrupted before it asked",
+        ),
         pytest.param([TEXT, ASK], 5_001, 60, True, id="never heard of again"),
         pytest.param(
             [ASK, ResponseEnded("resp_2", "failed")], 100, 0, True, id="the goodbye failed"
