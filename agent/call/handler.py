@@ -51,6 +51,7 @@ from agent.call.settings import LimitSettings
 _T = TypeVar("_T")
 
 _FAREWELL_CHECK_S = 0.02
+_RETRY_AFTER_S = 5
 _SAY_GOODBYE = "Say a short goodbye to the caller. The line is closed right after it."
 
 
@@ -131,6 +132,9 @@ class Call:
             await asyncio.wait((story, self._ending), return_when=asyncio.FIRST_COMPLETED)
             if self._ending.done() and not self._is_leaving:
                 story.cancel()
+                if self._answered_s is None and self._ending.result().by == "trunkline":
+                    # Not a 603 Decline: another agent may well take this caller.
+                    self._caller.reject(503, _RETRY_AFTER_S)
             await asyncio.wait((story,))
             if not story.cancelled():
                 story.result()

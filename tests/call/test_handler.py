@@ -132,6 +132,20 @@ async def test_cancel_while_the_session_opens() -> None:
     assert stage.caller.did == []
 
 
+@pytest.mark.parametrize(
+    ("ending", "answer"),
+    [
+        pytest.param(Ending("trunkline", "shutting down"), "503 Retry-After 5", id="shutting down"),
+        pytest.param(Ending("admin", "hung up"), "BYE", id="declined"),
+    ],
+)
+async def test_told_to_end_while_it_rings(ending: Ending, answer: str) -> None:
+    """A shutdown sends the caller elsewhere; an admin's hang-up declines."""
+    stage = Stage(delay_s=30)
+    assert await stage.play(lambda: stage.call.end(ending)) == ending
+    assert stage.caller.did == [answer]
+
+
 async def test_the_session_dies() -> None:
     """The far end goes: the caller is not left with a dead line."""
     stage = Stage()
