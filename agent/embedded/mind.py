@@ -13,24 +13,30 @@ changes, `Mind` is one conversation. What callers and agent say is data:
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hassil import Intents, recognize_best
-from rapidfuzz import fuzz, process
-from text_to_num import alpha2digit
+from rapidfuzz import process
 
 from agent.embedded.voice import spoken_digits
+from agent.embedded.words import (
+    COMMON_WORDS,
+    DAYS,
+    LOOSE,
+    days_in,
+    digits_in,
+    joined,
+    mentions,
+    plain_words,
+    titled,
+)
 
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
-_LOOSE = 86
-_LOOSE_FROM_CHARS = 5
 _SLOTS = ("place", "whom", "what", "name")
 _QUOTED = re.compile(r"[\"“](.+)[\"”]", re.DOTALL)
 _SAY_THAT = re.compile(
@@ -41,13 +47,6 @@ _ADDRESSED_TO_AGENT = re.compile(
     r"^(?:you\b|be\b|never\b|always\b|do\b|don't\b|if\b|when\b|answer\b|speak\b|say\b|keep\b|use\b|ask\b|"
     r"greet\b|act\b|your\b|please\b|only\b|avoid\b)",
     re.IGNORECASE,
-)
-_COMMON_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "a an and are at be can could do does for from have how i in is it me my of on or our "
-        "please that the there this to us was we what when where which who will with would you your",
-    )
 )
 _PLACE_AFTER = re.compile(r"\b(?:in|for|at|like in|over in)\s+((?:[a-z'.-]+\s?){1,4})$")
 _NOT_A_PLACE = frozenset(
@@ -109,13 +108,6 @@ class _Meaning:
     intent: str
     slots: Mapping[str, str]
     exact: bool
-
-
-def plain_words(text: str) -> str:
-    """Lower case, apostrophes straight, no punctuation, single spaces."""
-    return " ".join(
-        _WORD.findall(text.lower().replace("\u2019", "'").replace("good-bye", "goodbye"))
-    )
 
 
 def words_to_say(instructions: str) -> str:
@@ -185,7 +177,11 @@ class Rulebook:
             if candidate and (found := recognize_best(candidate, self._intents)):
                 slots = {name: str(entity.value) for name, entity in found.entities.items()}
                 exact = _Meaning(found.intent.name, slots, exact=True)
-                return [exact, *(m for m in self._by_words(words) if m.intent != exact.intent)]
+                others = [m for m in self._by_words(words) if m.intent != exact.intent]
+                # "No thanks, goodbye" is a goodbye, however well "no thanks" fits.
+                if exact.intent in _PLEASANTRIES and others and others[0].intent == "goodbye":
+                    return [others[0], exact, *others[1:]]
+                return [exact, *others]
         return self._by_words(words)
 
     def _by_words(self, words: str) -> list[_Meaning]:
@@ -231,7 +227,7 @@ def _checked_facts(facts: object, source: str) -> Mapping[str, Any]:
             f"{source}: expected keys such as name, hours and products"
         )
     hours = facts.get("hours") or {}
-    if not isinstance(hours, dict) or not set(hours) <= set(_DAYS):
+    if not isinstance(hours, dict) or not set(hours) <= set(DAYS):
         raise ValueError(f"{source}: hours must name days, monday to sunday")
     for day, times in hours.items():
         if times is None:
@@ -254,23 +250,6 @@ def _clock(time: str) -> str:
     at = datetime.strptime(time, "%H:%M")  # noqa: DTZ007 - a wall clock without a day
     minutes = f":{at.minute:02}" if at.minute else ""
     return f"{at.hour % 12 or 12}{minutes} {'am' if at.hour < 12 else 'pm'}"
-
-
-def mentions(words: str, clue: str) -> bool:
-    """Whether a clue occurs in what was said, misheard a little at most."""
-    if f" {clue} " in f" {words} ":
-        return True
-    if len(clue) < _LOOSE_FROM_CHARS:
-        return False
-    spoken, size = words.split(), len(clue.split())
-    windows = (" ".join(spoken[at : at + size]) for at in range(len(spoken) - size + 1))
-    return any(fuzz.ratio(window, clue) >= _LOOSE for window in windows)
-
-
-def _joined(parts: Sequence[str], last: str = "and") -> str:
-    if len(parts) < 2:
-        return "".join(parts)
-    return f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
 class Mind:
@@ -397,13 +376,13 @@ class Mind:
 
     def _told_by_operator(self, words: str) -> str:
         """A sentence of the session's instructions that answers, if one plainly does."""
-        asked = set(words.split()) - _COMMON_WORDS
+        asked = set(words.split()) - COMMON_WORDS
         best, best_shared = "", 0
         for sentence in re.split(r"(?<=[.!?])\s+|\n+", self.instructions):
             if _ADDRESSED_TO_AGENT.match(sentence.strip()) or not sentence.strip():
                 continue
             told = plain_words(sentence).split()
-            shared = sum(1 for word in asked if process.extractOne(word, told, score_cutoff=_LOOSE))
+            shared = sum(1 for word in asked if process.extractOne(word, told, score_cutoff=LOOSE))
             if shared > best_shared:
                 best, best_shared = sentence.strip(), shared
         return best
@@ -438,7 +417,7 @@ class Mind:
         if any(m.exact and m.intent not in {"yes", "weather"} for m in meanings):
             return []
         words = self._rules.without_fillers(plain_words(text))
-        place = self._place_in(words, {}) or _titled(
+        place = self._place_in(words, {}) or titled(
             re.sub(r"^(?:(?:in|for|at|it's|it is|the weather|weather)\s)+", "", words)
         )
         return self._ask_weather(place, tools)
@@ -560,7 +539,7 @@ class Mind:
             kept.pop(0)
         if kept == ["here"] or (not kept and re.search(r"\bhere\b", words)):
             return str(self._rules.facts.get("city") or "")
-        return _titled(" ".join(kept))
+        return titled(" ".join(kept))
 
     def _ask_weather(self, place: str, tools: Mapping[str, Tool]) -> list[Step]:
         tool = tools.get("weather")
@@ -610,7 +589,7 @@ class Mind:
         if not asked and not answers:
             if self._products_in(words):
                 asked = ["products"]
-            elif any(_days_in(words, now)) and not set(intents) & _PLEASANTRIES:
+            elif any(days_in(words, now)) and not set(intents) & _PLEASANTRIES:
                 asked = ["hours"]
         if answers:
             asked = [intent for intent in asked if intent not in {"products", "price", "address"}]
@@ -650,19 +629,19 @@ class Mind:
         found = self._products_in(words)
         if intent == "price" and found:
             parts = [self._text("price", product=p["name"], price=p["price"])[:-1] for p in found]
-            return _sentence(self._text("prices", prices=_joined(parts)))
+            return _sentence(self._text("prices", prices=joined(parts)))
         if found:
             parts = [f"{p['name']}, for {p['price']}" for p in found]
             return (
                 self._text("have", product=found[0]["name"], price=found[0]["price"])
                 if len(found) == 1
-                else self._text("products", products=_joined(parts))
+                else self._text("products", products=joined(parts))
             )
         names = [str(product["name"]) for product in facts.get("products") or []]
         if not names:
             return self._text("products_none")
         reply = "which_product" if intent == "price" else "products"
-        return self._text(reply, products=_joined(names))
+        return self._text(reply, products=joined(names))
 
     def _products_in(self, words: str) -> list[Mapping[str, Any]]:
         return [
@@ -685,7 +664,7 @@ class Mind:
         hours = self._rules.facts.get("hours") or {}
         if not hours:
             return self._text("hours_none")
-        days = list(_days_in(words, now))
+        days = list(days_in(words, now))
         if not days:
             return self._week(hours)
         return " ".join(self._day(hours, day, label) for day, label in days)
@@ -700,7 +679,7 @@ class Mind:
 
     def _week(self, hours: Mapping[str, Any]) -> str:
         spans: list[tuple[list[str], str]] = []
-        for day in _DAYS:
+        for day in DAYS:
             times = hours.get(day)
             span = f"from {_clock(times['opens'])} to {_clock(times['closes'])}" if times else ""
             if spans and spans[-1][1] == span:
@@ -709,42 +688,12 @@ class Mind:
                 spans.append(([day.capitalize()], span))
         opened = [f"{_span_of(days)} {span}" for days, span in spans if span]
         closed = [day for days, span in spans if not span for day in days]
-        shut = self._text("closed_days", days=_joined(closed)) if closed else ""
-        return f"{self._text('hours', hours=_joined(opened))} {shut}".strip()
+        shut = self._text("closed_days", days=joined(closed)) if closed else ""
+        return f"{self._text('hours', hours=joined(opened))} {shut}".strip()
 
 
 def _span_of(days: Sequence[str]) -> str:
     return f"{days[0]} to {days[-1]}" if len(days) > 2 else " and ".join(days)
-
-
-def _days_in(words: str, now: datetime) -> Iterable[tuple[str, str]]:
-    """Which days a question is about: the day's name and how to begin the answer."""
-    for day in _DAYS:
-        if mentions(words, day) or mentions(words, f"{day}s"):
-            yield day, f"On {day.capitalize()}"
-    if mentions(words, "weekend"):
-        yield "saturday", "On Saturday"
-        yield "sunday", "On Sunday"
-    if re.search(r"\b(?:today|now|still open|tonight|this evening)\b", words):
-        yield _DAYS[now.weekday()], "Today"
-    if mentions(words, "tomorrow") or "to-morrow" in words:
-        yield _DAYS[(now + timedelta(days=1)).weekday()], "Tomorrow"
-
-
-def digits_in(text: str) -> str:
-    """The digits of a spoken number: `five five five, oh one double two` -> `5550122`."""
-    words = plain_words(text).replace("-", " ")
-    words = re.sub(r"\b(double|triple) (\w+)", _repeated, words)
-    words = re.sub(r"\b(?:oh|o)\b", "zero", words)
-    return "".join(char for char in alpha2digit(words, "en") if char.isdigit())
-
-
-def _repeated(match: re.Match[str]) -> str:
-    return " ".join([match.group(2)] * (2 if match.group(1) == "double" else 3))
-
-
-def _titled(words: str) -> str:
-    return " ".join(word.capitalize() for word in words.split()[:4])
 
 
 def _sentence(text: str) -> str:

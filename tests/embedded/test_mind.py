@@ -16,9 +16,9 @@ from agent.embedded.mind import (
     Say,
     Step,
     Tool,
-    digits_in,
     words_to_say,
 )
+from agent.embedded.words import digits_in
 
 RULES = Rulebook()
 FRIDAY = datetime(2026, 11, 20, 10, 0)  # noqa: DTZ001 - a wall clock
@@ -93,6 +93,9 @@ def called(steps: list[Step]) -> list[str]:
         pytest.param("Goodbye.", "Goodbye", ["hang_up {}"], id="goodbye"),
         pytest.param("Good-bye, thanks a lot.", "Goodbye", ["hang_up {}"], id="good-bye"),
         pytest.param("no that's all thanks bye", "Goodbye", ["hang_up {}"], id="that's all"),
+        pytest.param("No thanks, goodbye.", "Goodbye", ["hang_up {}"], id="no thanks goodbye"),
+        pytest.param("No thanks by", "Goodbye", ["hang_up {}"], id="misheard goodbye"),
+        pytest.param("Thank you. Good buy!", "Goodbye", ["hang_up {}"], id="thanks good buy"),
         pytest.param("Explain quantum physics.", "I don't know that", [], id="fallback"),
         pytest.param("asdf", "take a message", [], id="nonsense"),
         pytest.param("No.", "anything else", [], id="no"),
