@@ -142,7 +142,9 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     settings = load(tmp_path, '[sip]\nlisten = "127.0.0.1:5060"\nmax_calls = 3')
     assert (settings.sip.listen, settings.sip.max_calls) == ("127.0.0.1:5099", 3)
     monkeypatch.setenv("TRUNKLINE_SIP__MAX_CALLS", "many")
-    with pytest.raises(ConfigurationError, match=r"SIP__MAX_CALLS: found .many., accepted: .*integer"):
+    with pytest.raises(
+        ConfigurationError, match=r"SIP__MAX_CALLS: found .many., accepted: .*integer"
+    ):
         load(tmp_path, "", TRUNKLINE_SIP__MAX_CALLS="many")
 
 
