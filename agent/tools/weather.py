@@ -5,6 +5,7 @@ become a forecast. Both base URLs are configuration, so an own service or a
 test's stand-in can answer. Redirects are not followed, answers are capped.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -114,10 +115,13 @@ class Weather:
             return failure(f"the answer lacks or garbles {error}", _UNREACHABLE)
 
     async def _get(self, url: str, params: Mapping[str, str]) -> dict[str, Any]:
+        timeout_s = self._settings.timeout_s
         try:
-            async with self._client.stream(
-                "GET", url, params=params, timeout=self._settings.timeout_s
-            ) as reply:
+            # httpx counts from one byte to the next; the caller waits for the last.
+            async with (
+                asyncio.timeout(timeout_s),
+                self._client.stream("GET", url, params=params, timeout=timeout_s) as reply,
+            ):
                 if reply.status_code != httpx.codes.OK:
                     raise _WeatherError(f"{url} answered {reply.status_code}")
                 body = b""
@@ -126,10 +130,8 @@ class Weather:
                     if len(body) > _MAX_BYTES:
                         raise _WeatherError(f"{url} answered more than {_MAX_BYTES} bytes")
             answer = orjson.loads(body)
-        except httpx.TimeoutException:
-            raise _WeatherError(
-                f"{url} did not answer within {self._settings.timeout_s:g} s"
-            ) from None
+        except (TimeoutError, httpx.TimeoutException):
+            raise _WeatherError(f"{url} did not answer within {timeout_s:g} s") from None
         except httpx.HTTPError as error:
             raise _WeatherError(f"{url} cannot be reached: {error}") from None
         except orjson.JSONDecodeError:

@@ -118,6 +118,29 @@ async def test_weather_that_cannot_be_had(
     assert model_says in str(output["error"])
 
 
+async def test_a_weather_service_that_answers_a_byte_at_a_time() -> None:
+    """The caller waits for the whole answer, so the timeout covers the whole answer."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            for byte in reply(orjson.dumps(LISBON)):
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, asyncio.timeout(2):
+        host, port = server.sockets[0].getsockname()
+        output, error = await ask(f"http://{host}:{port}", '{"place":"Lisbon"}')
+    assert "error" in output
+    assert error is not None
+    assert error.endswith("did not answer within 0.3 s")
+
+
 async def test_unreachable_weather_service() -> None:
     """Nobody listens: said plainly, and at once."""
     async with http_server({}) as url:
