@@ -292,7 +292,9 @@ class RealtimeProtocol:
         response_id = _id(_object(event, "response"), "id")
         if response_id in self._active or response_id in self._ended:
             return []
-        _remember(self._active, response_id, None)
+        # One at a time: another means that the end of the last one was lost on its way.
+        self._active.clear()
+        self._active[response_id] = None
         if self._awaits_response and self._sent_request is not None:
             self._answer = (response_id, self._sent_request)
         self._awaits_response = False

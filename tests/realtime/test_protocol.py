@@ -374,6 +374,15 @@ def test_a_refused_request_is_made_again(created_first: bool) -> None:
     assert again["response"] == {"instructions": "Say goodbye."}
 
 
+def test_a_response_whose_end_was_lost_holds_up_nothing() -> None:
+    """What waits to be said is said after the next response, not never."""
+    session = Session()
+    session.response("r1", done=False)
+    session.protocol.speak("Say goodbye.")
+    session.response("r2")
+    assert session.sent_types() == ["response.create"]
+
+
 def fail(session: Session, response_id: str) -> None:
     session.receive("response.created", response={"id": response_id})
     session.receive("response.done", response={"id": response_id, "status": "failed"})
