@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.embedded.ears import TurnDetection
-from agent.embedded.mind import Tool
+from agent.embedded.offers import Tool
 
 JsonObject = dict[str, Any]
 
@@ -166,7 +166,7 @@ def merge_session(
             "Missing required parameter: 'session.type'.",
             "session.type",
         )
-    _only_known(change, _SESSION_FIELDS, "session")
+    only_known(change, _SESSION_FIELDS, "session")
     if change["type"] != "realtime":
         raise Refused(
             "invalid_value", "Only sessions of type 'realtime' are served.", "session.type"
@@ -184,10 +184,20 @@ def merge_session(
     return merged
 
 
-def _only_known(given: JsonObject, known: frozenset[str], where: str) -> None:
+def only_known(given: JsonObject, known: frozenset[str], where: str = "") -> None:
+    """Refuse an object with a field nobody knows, as the service does.
+
+    Args:
+        given: From the client.
+        known: All its fields may be.
+        where: The path of the object, "" for the outermost.
+
+    Raises:
+        Refused: `unknown_parameter`, with the path of the field.
+    """
     for field in given:
         if field not in known:
-            path = f"{where}.{field}"
+            path = f"{where}.{field}" if where else field
             raise Refused("unknown_parameter", f"Unknown parameter: '{path}'.", path)
 
 
@@ -220,12 +230,12 @@ def _check_tools(value: object) -> None:
 def _merge_audio(audio: JsonObject, change: object, *, has_spoken: bool) -> None:
     if not isinstance(change, dict):
         raise Refused("invalid_value", "Expected an object.", "session.audio")
-    _only_known(change, frozenset(_AUDIO_FIELDS), "session.audio")
+    only_known(change, frozenset(_AUDIO_FIELDS), "session.audio")
     for side, fields in change.items():
         where = f"session.audio.{side}"
         if not isinstance(fields, dict):
             raise Refused("invalid_value", f"Expected an object for '{where}'.", where)
-        _only_known(fields, _AUDIO_FIELDS[side], where)
+        only_known(fields, _AUDIO_FIELDS[side], where)
         for field, value in fields.items():
             path = f"{where}.{field}"
             if field == "voice" and has_spoken and value != audio["output"]["voice"]:
@@ -264,7 +274,7 @@ def _checked_turn_detection(value: object, path: str) -> JsonObject | None:
         raise Refused("invalid_value", "Expected an object or null.", path)
     if value.get("type", "server_vad") != "server_vad":
         raise Refused("invalid_value", "This server takes turns by 'server_vad'.", f"{path}.type")
-    _only_known(value, frozenset(_DEFAULT_TURN_DETECTION), path)
+    only_known(value, frozenset(_DEFAULT_TURN_DETECTION), path)
     merged = {**_DEFAULT_TURN_DETECTION, **value}
     limits = {"threshold": 1.0, "prefix_padding_ms": 5000.0, "silence_duration_ms": 10000.0}
     for field, most in limits.items():
@@ -297,7 +307,10 @@ def offered_tools(session: Mapping[str, Any]) -> dict[str, Tool]:
     if session["tool_choice"] == "none":
         return {}
     return {
-        tool["name"]: Tool(tool["name"], tool.get("parameters") or {}) for tool in session["tools"]
+        tool["name"]: Tool(
+            tool["name"], tool.get("parameters") or {}, str(tool.get("description") or "")
+        )
+        for tool in session["tools"]
     }
 
 
@@ -311,7 +324,7 @@ def checked_response(options: object) -> JsonObject:
         return {}
     if not isinstance(options, dict):
         raise Refused("invalid_value", "Expected an object for 'response'.", "response")
-    _only_known(options, _RESPONSE_FIELDS, "response")
+    only_known(options, _RESPONSE_FIELDS, "response")
     if not isinstance(options.get("instructions", ""), str):
         raise Refused("invalid_value", "Expected a string.", "response.instructions")
     if options.get("output_modalities", ["audio"]) not in _MODALITIES:

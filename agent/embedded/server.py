@@ -1,5 +1,6 @@
 """The embedded Realtime server: HTTP in front of the calls.
 
+    POST /v1/realtime/client_secrets     session -> 200, ek_... to open it with
     POST /v1/realtime/calls              offer -> 201, Location, answer
     POST /v1/realtime/calls/{id}/hangup  -> 200
 
@@ -12,7 +13,6 @@ import contextlib
 import gc
 import json
 import os
-import secrets
 import signal
 import socket
 import stat
@@ -26,33 +26,33 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from agent.embedded.access import Access, bearer, life_of
 from agent.embedded.call import SESSION_S, InvalidOffer, RealtimeCall
 from agent.embedded.engines import EngineMissing, Engines
 from agent.embedded.media import Pacer
-from agent.embedded.protocol import JsonObject, Refused, default_session, merge_session, new_id
+from agent.embedded.protocol import (
+    JsonObject,
+    Refused,
+    default_session,
+    merge_session,
+    new_id,
+    only_known,
+)
+from agent.embedded.replies import HttpError, error_reply, http_exception_reply
 from agent.embedded.settings import EmbeddedSettings
 from agent.realtime.rtp_path import gather_loopback_when_alone
 
 log = structlog.get_logger()
 
 _MOST_BODY_BYTES = 512 * 1024
-_RETRY_AFTER_S = 5
 _PARENT_CHECK_S = 0.5
 _STOP_TIMEOUT_S = 5
-
-
-class _HttpError(Exception):
-    """A reply in OpenAI's error form."""
-
-    def __init__(self, status: int, code: str, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.param = param
 
 
 class RealtimeServer:
@@ -66,18 +66,30 @@ class RealtimeServer:
     def __init__(self, settings: EmbeddedSettings, engines: Engines) -> None:
         self._settings = settings
         self._engines = engines
+        self._access = Access(settings.api_key)
         self._pacer = Pacer()
         self._calls: dict[str, RealtimeCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.app = Starlette(
             routes=[
+                Route("/v1/realtime/client_secrets", self._mint, methods=["POST"]),
                 Route("/v1/realtime/calls", self._open, methods=["POST"]),
                 Route("/v1/realtime/calls/{call_id}/hangup", self._hang_up, methods=["POST"]),
             ],
             exception_handlers={
-                _HttpError: _error_reply,
-                HTTPException: _http_exception_reply,
+                HttpError: error_reply,
+                HTTPException: http_exception_reply,
             },
+            # As the service: a page may open a call and read where it is.
+            middleware=[
+                Middleware(
+                    CORSMiddleware,
+                    allow_origins=["*"],
+                    allow_methods=["POST"],
+                    allow_headers=["*"],
+                    expose_headers=["Location"],
+                )
+            ],
         )
 
     @property
@@ -100,25 +112,37 @@ class RealtimeServer:
                 task.cancel()
             await asyncio.gather(*self._tasks, pacing, return_exceptions=True)
 
+    async def _mint(self, request: Request) -> Response:
+        self._access.demand_key(_key(request))
+        asked = await _read_object(request)
+        try:
+            only_known(asked, frozenset({"expires_after", "session"}))
+            life_s = life_of(asked.get("expires_after"))
+            config = default_session(new_id("sess_"), 0)
+            if asked.get("session") is not None:
+                config = merge_session(config, asked["session"], creating=True)
+        except Refused as refused:
+            raise HttpError.of(refused) from refused
+        value, expires_at = self._access.mint(config, life_s, time.time())
+        return JSONResponse({"value": value, "expires_at": expires_at, "session": config})
+
     async def _open(self, request: Request) -> Response:
-        self._check_key(request)
+        granted = self._access.admit(_key(request), time.time())
         sdp, session = await _read_offer(request)
         if len(self._calls) >= self._settings.max_sessions:
-            raise _HttpError(429, "rate_limit_exceeded", "All sessions of this server are in use.")
+            raise HttpError(429, "rate_limit_exceeded", "All sessions of this server are in use.")
         suffix = new_id("u0_")
-        config = default_session(f"sess_{suffix}", int(time.time()) + SESSION_S)
+        config = _new_session(granted, f"sess_{suffix}")
         if session is not None:
             try:
                 config = merge_session(config, session, creating=True)
             except Refused as refused:
-                raise _HttpError(
-                    400, refused.code, refused.message, param=refused.param
-                ) from refused
+                raise HttpError.of(refused) from refused
         call = RealtimeCall(f"rtc_{suffix}", config, self._engines, self._pacer)
         try:
             answer = await call.accept(sdp)
         except InvalidOffer as error:
-            raise _HttpError(400, "invalid_offer", str(error)) from error
+            raise HttpError(400, "invalid_offer", str(error)) from error
         self._calls[call.call_id] = call
         task = asyncio.create_task(self._run(call))
         self._tasks.add(task)
@@ -136,31 +160,49 @@ class RealtimeServer:
                 gc.collect()
 
     async def _hang_up(self, request: Request) -> Response:
-        self._check_key(request)
+        self._access.admit(_key(request), time.time())
         call = self._calls.get(request.path_params["call_id"])
         if call is None:
-            raise _HttpError(404, "call_id_not_found", "No call of that id.")
+            raise HttpError(404, "call_id_not_found", "No call of that id.")
         call.end("hangup by client")
         return Response(status_code=200)
 
-    def _check_key(self, request: Request) -> None:
-        wanted = self._settings.api_key
-        if wanted is None:
-            return
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not secrets.compare_digest(
-            key.encode(), wanted.get_secret_value().encode()
-        ):
-            raise _HttpError(401, "invalid_api_key", "Incorrect API key provided.")
+
+def _new_session(granted: JsonObject | None, session_id: str) -> JsonObject:
+    """The session as it begins: the secret's, or the one that asks for nothing."""
+    expires_at = int(time.time()) + SESSION_S
+    if granted is None:
+        return default_session(session_id, expires_at)
+    return {**granted, "id": session_id, "expires_at": expires_at}
+
+
+def _key(request: Request) -> str:
+    return bearer(request.headers.get("authorization", ""))
+
+
+def _check_length(request: Request) -> None:
+    length = request.headers.get("content-length", "")
+    if not length.isdigit():
+        raise HttpError(411, "invalid_request", "The request needs a Content-Length.")
+    if int(length) > _MOST_BODY_BYTES:
+        raise HttpError(413, "request_too_large", "The request is longer than 512 KiB.")
+
+
+async def _read_object(request: Request) -> JsonObject:
+    """Take a JSON object out of a request; an empty body is an empty object."""
+    _check_length(request)
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise HttpError(400, "invalid_value", "The body is not JSON.") from error
+    if not isinstance(body, dict):
+        raise HttpError(400, "invalid_value", "The body is not a JSON object.")
+    return body
 
 
 async def _read_offer(request: Request) -> tuple[str, JsonObject | None]:
     """Take the SDP and the session out of either request form (1.2, A and B)."""
-    length = request.headers.get("content-length", "")
-    if not length.isdigit():
-        raise _HttpError(411, "invalid_request", "The request needs a Content-Length.")
-    if int(length) > _MOST_BODY_BYTES:
-        raise _HttpError(413, "request_too_large", "The request is longer than 512 KiB.")
+    _check_length(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         return _text(await request.body(), "sdp"), None
@@ -173,13 +215,13 @@ async def _read_offer(request: Request) -> tuple[str, JsonObject | None]:
             elif value is not None:
                 parts[name] = value
     if "sdp" not in parts:
-        raise _HttpError(400, "invalid_offer", "The part 'sdp' is missing.", param="sdp")
+        raise HttpError(400, "invalid_offer", "The part 'sdp' is missing.", param="sdp")
     if "session" not in parts:
         return parts["sdp"], None
     try:
         session = json.loads(parts["session"])
     except (ValueError, RecursionError) as error:
-        raise _HttpError(
+        raise HttpError(
             400, "invalid_value", "The part 'session' is not JSON.", param="session"
         ) from error
     return parts["sdp"], session
@@ -189,31 +231,7 @@ def _text(body: bytes, name: str) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise _HttpError(400, "invalid_offer", f"'{name}' is not UTF-8.", param=name) from error
-
-
-def _error_body(message: str, code: str | None, param: str | None) -> JsonObject:
-    return {
-        "error": {
-            "message": message,
-            "type": "invalid_request_error",
-            "param": param,
-            "code": code,
-        }
-    }
-
-
-async def _error_reply(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, _HttpError)
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if error.status == 429 else None
-    body = _error_body(str(error), error.code, error.param)
-    return JSONResponse(body, error.status, headers=headers)
-
-
-async def _http_exception_reply(_request: Request, error: Exception) -> Response:
-    """Unknown paths, methods and broken multipart bodies, in the same form."""
-    assert isinstance(error, HTTPException)
-    return JSONResponse(_error_body(str(error.detail), None, None), error.status_code)
+        raise HttpError(400, "invalid_offer", f"'{name}' is not UTF-8.", param=name) from error
 
 
 class _Uvicorn(uvicorn.Server):
