@@ -365,6 +365,9 @@ class RealtimeProtocol:
                 self._answer = None
                 self._requests.appendleft(sent)
                 return []
+            if error.get("type") == "server_error" and event_id and self._failed_in_row == 0:
+                self._failed_in_row = 1
+                self._requests.appendleft(sent)
         return [AgentError(code, message)]
 
     # --- the session

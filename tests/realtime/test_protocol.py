@@ -400,6 +400,18 @@ def test_a_failed_greeting_is_asked_for_again() -> None:
     assert session.sent_types() == []
 
 
+def test_a_request_the_far_end_stumbles_over_is_made_again() -> None:
+    """An internal error there is no reason for silence here; but only once in a row."""
+    session = Session()
+    session.protocol.greet("Hello!")
+    for _ in range(2):
+        [create] = session.sent()
+        assert "Hello!" in create["response"]["instructions"]
+        error = {"type": "server_error", "message": "?", "event_id": create["event_id"]}
+        assert session.receive("error", error=error) == [AgentError("server_error", "?")]
+    assert session.sent_types() == []
+
+
 def test_a_failed_reply_is_asked_for_again() -> None:
     """A reply the far end began by itself is asked for without new instructions."""
     session = Session()
