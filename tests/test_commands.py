@@ -1,11 +1,14 @@
 """What a user of the command line sees when something is wrong: one message, never a traceback."""
 
+import itertools
 import os
+import signal
 import socket
 import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -183,3 +186,42 @@ def test_sigterm_ends_in_order_and_the_token_is_shown_once(tmp_path: Path) -> No
     assert token
     assert token in first
     assert token not in second
+
+
+def test_sighup_while_starting_ends_nothing(tmp_path: Path) -> None:
+    """A reload that comes too early is no end: the program goes on to answer."""
+    environment = {
+        "OPENAI_API_KEY": "unused",
+        "TRUNKLINE_SIP__LISTEN": "127.0.0.1:0",
+        "TRUNKLINE_ADMIN__LISTEN": "127.0.0.1:0",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent.main", "serve"],
+        cwd=tmp_path,
+        env=plain_environment(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            wait_until_caught(process.pid, signal.SIGTERM)
+            process.send_signal(signal.SIGHUP)
+            banner = "".join(itertools.islice(process.stdout, 4))
+            assert "sip:agent@" in banner
+        finally:
+            process.terminate()
+            process.stdout.read()
+    assert process.returncode == 0
+
+
+def wait_until_caught(pid: int, number: signal.Signals) -> None:
+    """Wait until a process has a handler for a signal (proc(5), SigCgt)."""
+    deadline_s = time.monotonic() + 20
+    while True:
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        if caught >> (number - 1) & 1:
+            return
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)

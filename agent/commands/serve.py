@@ -37,6 +37,8 @@ async def _serve(settings: Settings, config: Path | None) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
+    # Until there is something to reload: by default it would end the process, children left.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with open_service(settings) as service:
         loop.add_signal_handler(signal.SIGHUP, _reload, service, config)
         print(_banner(service.facts), flush=True)
