@@ -24,6 +24,7 @@ import yaml
 from hassil import Intents, recognize_best
 from rapidfuzz import process
 
+from agent.embedded.offers import Tool, ToolCall, spoken_result, wanted_tool
 from agent.embedded.voice import spoken_digits
 from agent.embedded.words import (
     COMMON_WORDS,
@@ -66,6 +67,11 @@ _NOT_A_PLACE = frozenset(
     | {"thanks", "weather", "this", "week", "morning", "afternoon", "evening"}
 )
 _PLEASANTRIES = frozenset({"who", "how_are_you", "thanks", "can_do", "greeting", "yes", "no"})
+# Tools the rules know by name; every other one is found by its own words.
+_KNOWN_TOOLS = frozenset({"weather", "hang_up", "transfer"})
+# What no tool of the client's may overrule.
+_FIRST = frozenset({"goodbye", "cancel", "repeat", "person"})
+_MOST_ASKED = 3
 _COUGH_MS = 350
 
 
@@ -93,14 +99,6 @@ class Heard:
 
     text: str
     voiced_ms: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A function the client offers, as the session names it."""
-
-    name: str
-    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +267,7 @@ class Mind:
         self._interrupted = False
         self._form: dict[str, str] = {}
         self._place = ""
+        self._call: ToolCall | None = None
 
     # -- what the session tells --------------------------------------------------------------
 
@@ -304,9 +303,11 @@ class Mind:
         self._unclear = 0
         meanings = self._rules.understand(heard.text)
         return (
-            self._finish_slot(heard.text, meanings, tools)
+            self._finish_slot(heard.text, meanings, tools, now)
+            or self._offered(heard.text, meanings, tools, now, surely=True)
             or self._act(heard.text, meanings, tools)
             or self._inform(words, meanings, tools, now)
+            or self._offered(heard.text, meanings, tools, now, surely=False)
             or self._fallback(words, tools)
         )
 
@@ -318,11 +319,10 @@ class Mind:
             output: JSON or plain text, as the client sent it.
         """
         try:
-            result = json.loads(output)
-        except ValueError:
-            result = {"text": output}
-        if not isinstance(result, dict):
-            result = {"text": str(result)}
+            parsed = json.loads(output)
+        except (ValueError, RecursionError):
+            parsed = output
+        result = parsed if isinstance(parsed, dict) else {"text": str(parsed)}
         if name == "hang_up":
             return []
         if name == "weather":
@@ -332,8 +332,11 @@ class Mind:
                 return []
             self._awaiting = "offer_message"
             return self._say(self._text("transfer_failed"))
-        spoken = result.get("error") or result.get("text") or ""
-        return self._say(str(spoken)[:400] or self._text("anything_else"))
+        if error := result.get("error"):
+            return self._say(
+                self._text("tool_failed"), str(error)[:400] if error is not True else ""
+            )
+        return self._say(spoken_result(output, parsed) or self._text("tool_done"))
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -390,7 +393,7 @@ class Mind:
     # -- a question of ours is open --------------------------------------------------------------
 
     def _finish_slot(
-        self, text: str, meanings: list[_Meaning], tools: Mapping[str, Tool]
+        self, text: str, meanings: list[_Meaning], tools: Mapping[str, Tool], now: datetime
     ) -> list[Step]:
         awaiting = self._awaiting
         if not awaiting:
@@ -401,6 +404,9 @@ class Mind:
         # A message may contain any word; only a plain "cancel" or "goodbye" is not one.
         if first and first.intent in leaving and (first.exact or awaiting != "text"):
             return []
+        if awaiting == "argument":
+            self._awaiting = ""
+            return self._argument_given(text, meanings, tools, now)
         if awaiting == "place":
             self._awaiting = ""
             return self._place_given(text, meanings, tools)
@@ -421,6 +427,32 @@ class Mind:
             re.sub(r"^(?:(?:in|for|at|it's|it is|the weather|weather)\s)+", "", words)
         )
         return self._ask_weather(place, tools)
+
+    def _argument_given(
+        self, text: str, meanings: list[_Meaning], tools: Mapping[str, Tool], now: datetime
+    ) -> list[Step]:
+        call, self._call = self._call, None
+        if call is None or call.tool.name not in tools:
+            return []
+        is_answer = call.hear(self._rules.without_fillers(plain_words(text)), now)
+        if not is_answer and any(m.intent in self._rules.together for m in meanings):
+            return []
+        return self._go_on_with(call)
+
+    def _go_on_with(self, call: ToolCall) -> list[Step]:
+        """Call the tool, or ask for what it still needs."""
+        slot = call.missing()
+        if slot is None:
+            return [*self._say(self._text("checking")), CallTool(call.tool.name, call.arguments)]
+        if call.times_asked > _MOST_ASKED:
+            return self._ask("offer_message", self._text("fallback_message"))
+        self._call = call
+        question = self._text("ask_slot", slot=slot.label)
+        if slot.choices:
+            choices = joined([choice.replace("_", " ") for choice in slot.choices], "or")
+            question = self._text("ask_choice", slot=slot.label, choices=choices)
+        again = self._text("ask_again") if call.times_asked > 1 else ""
+        return self._ask("argument", again, question)
 
     def _message_offered(self, meant: set[str]) -> list[Step]:
         self._awaiting = ""
@@ -479,6 +511,25 @@ class Mind:
             text=self._form.get("text", ""),
             call_back=call_back,
         )
+
+    # -- the caller wants one of the client's tools ------------------------------------------------
+
+    def _offered(
+        self,
+        text: str,
+        meanings: list[_Meaning],
+        tools: Mapping[str, Tool],
+        now: datetime,
+        *,
+        surely: bool,
+    ) -> list[Step]:
+        if meanings and meanings[0].intent in _FIRST:
+            return []
+        if meanings and meanings[0].intent == "weather" and "weather" not in tools:
+            surely = False
+        own = [tool for tool in tools.values() if tool.name not in _KNOWN_TOOLS]
+        tool = wanted_tool(text, own, surely=surely)
+        return self._go_on_with(ToolCall(tool, text, now)) if tool else []
 
     # -- the caller wants something done -----------------------------------------------------------
 

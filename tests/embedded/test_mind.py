@@ -15,9 +15,9 @@ from agent.embedded.mind import (
     Rulebook,
     Say,
     Step,
-    Tool,
     words_to_say,
 )
+from agent.embedded.offers import Tool
 from agent.embedded.words import digits_in
 
 RULES = Rulebook()

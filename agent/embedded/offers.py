@@ -1,0 +1,179 @@
+"""Tools the client offers: which one a caller wants, and the call as it fills up.
+
+    words -> wanted_tool() -> Tool -> ToolCall.hear() until nothing is missing
+    output of the call -> spoken_result() -> a sentence
+
+Pure, like the mind that uses it. A tool is known by its name, its description
+and its JSON Schema, and by nothing else.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agent.embedded.slots import Slot, prepared, slots_of, spoken_name
+from agent.embedded.words import COMMON_WORDS, joined, plain_words
+
+_VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        "get set do make check fetch look up find lookup create add new tool function call return "
+        "returns use used using caller customer user given their any all into about",
+    )
+)
+_ENDING = re.compile(r"(?:ations?|ings?|ed|es|s|e)$")
+_STEM_FROM_CHARS = 5
+_MOST_SPOKEN_CHARS = 400
+_MOST_SPOKEN_ENTRIES = 6
+_TELLING = ("text", "message", "answer", "summary", "result", "output")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the client offers, as the session names it."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    description: str = ""
+
+
+def wanted_tool(text: str, tools: Iterable[Tool], *, surely: bool) -> Tool | None:
+    """Find the tool a caller asks for.
+
+    Args:
+        text: What was said.
+        tools: Those to choose from.
+        surely: Only if two of a tool's words were said, or all of a short name;
+            otherwise one word of the name, or two of the description, will do.
+    """
+    said = _stems(plain_words(text))
+    best, best_score = None, 0
+    for tool in tools:
+        named = _stems(spoken_name(tool.name))
+        described = _stems(plain_words(tool.description)) | _schema_stems(tool)
+        in_name, in_all = len(said & named), len(said & (named | described))
+        if surely:
+            fits = bool(in_name) and (in_all >= 2 or len(named) == 1)
+        else:
+            fits = bool(in_name) or in_all >= 2
+        if fits and in_name + in_all > best_score:
+            best, best_score = tool, in_name + in_all
+    return best
+
+
+def _schema_stems(tool: Tool) -> set[str]:
+    said = " ".join(
+        f"{slot.label} {plain_words(' '.join(slot.choices).replace('_', ' '))}"
+        for slot in slots_of(tool.parameters)
+    )
+    return _stems(said)
+
+
+def _stems(words: str) -> set[str]:
+    kept = set(re.findall(r"[a-z]+", words)) - COMMON_WORDS - _VERBS
+    return {
+        _ENDING.sub("", word) if len(word) >= _STEM_FROM_CHARS else word.removesuffix("s")
+        for word in kept
+        if len(word) > 2
+    }
+
+
+class ToolCall:
+    """A call that is being filled, question by question.
+
+    Args:
+        tool: What shall be called.
+        text: What the caller wanted it with; values in it are taken.
+        now: Local time, for "tomorrow".
+    """
+
+    def __init__(self, tool: Tool, text: str, now: datetime) -> None:
+        self.tool = tool
+        self._values: dict[str, Any] = {}
+        self._slots = slots_of(tool.parameters)
+        self._asked: Slot | None = None
+        self.times_asked = 0
+        words = prepared(text)
+        for slot in self._slots:
+            words = self._take(slot, words, now, asked=False)
+
+    def _take(self, slot: Slot, words: str, now: datetime, *, asked: bool) -> str:
+        value, rest = slot.find(words, now, asked=asked)
+        if value is None:
+            return words
+        self._values[slot.name] = value
+        return rest
+
+    def missing(self) -> Slot | None:
+        """The next thing to ask for, in the schema's order; None when the call is whole."""
+        missing = [s for s in self._slots if s.is_required and s.name not in self._values]
+        order = list(self.tool.parameters.get("properties") or {})
+        slot = min(missing, key=lambda s: order.index(s.name), default=None)
+        self.times_asked = self.times_asked + 1 if slot is self._asked else 1
+        self._asked = slot
+        return slot
+
+    def hear(self, text: str, now: datetime) -> bool:
+        """Take the answer to the last question, and whatever else it tells.
+
+        Returns:
+            Whether the question is answered.
+        """
+        asked = self._asked
+        if asked is None:
+            return False
+        words = self._take(asked, prepared(text), now, asked=True)
+        if asked.kind not in {"free", "words"}:
+            for slot in self._slots:
+                if slot.name not in self._values and slot.kind != "free":
+                    words = self._take(slot, words, now, asked=False)
+        return asked.name in self._values
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What is known, in the schema's order."""
+        order = self.tool.parameters.get("properties") or {}
+        return {name: self._values[name] for name in order if name in self._values}
+
+
+def spoken_result(output: str, result: object) -> str:
+    """Say what a tool gave back.
+
+    Args:
+        output: As it came.
+        result: The same read as JSON, if it was.
+
+    Returns:
+        The words of a text; of an object its telling field, or each field with
+        its name; "" when there is nothing to say.
+    """
+    if isinstance(result, dict):
+        for key in _TELLING:
+            if isinstance(result.get(key), str) and result[key]:
+                return str(result[key])[:_MOST_SPOKEN_CHARS]
+        told = [
+            f"The {spoken_name(str(key))} is {value}."
+            for key, given in list(result.items())[:_MOST_SPOKEN_ENTRIES]
+            if (value := _spoken_value(given))
+        ]
+        return " ".join(told)[:_MOST_SPOKEN_CHARS]
+    if isinstance(result, list) and result:
+        return (_spoken_value(result) + ".")[:_MOST_SPOKEN_CHARS]
+    return (_spoken_value(result) or output)[:_MOST_SPOKEN_CHARS]
+
+
+def _spoken_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str | int | float):
+        return str(value).replace("_", " ")
+    if isinstance(value, list):
+        return joined([_spoken_value(entry) for entry in value[:_MOST_SPOKEN_ENTRIES]])
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{spoken_name(str(key))} {_spoken_value(entry)}"
+            for key, entry in list(value.items())[:_MOST_SPOKEN_ENTRIES]
+        )
+    return ""
