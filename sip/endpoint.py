@@ -24,6 +24,7 @@ from agent.call.ports import CallOffer
 from sip.leg import PjCall, SipLeg
 from sip.pjsip import Refusal, RequestGate
 from sip.routing import header_of, host_of, request_uri_of, route, trunk_of, user_of
+from sip.sdp import names_a_host
 from sip.settings import RouteSettings, SipSettings, TrunkSettings
 from sip.stack import SipStack, SipUnavailable, StackOptions, open_stack
 
@@ -161,13 +162,17 @@ class SipEndpoint:
             on_closed=self._legs.discard,
         )
         self._legs.add(leg)
-        self._stack.post(lambda: self._admit(leg))
+        needs_dns = names_a_host(message.partition("\r\n\r\n")[2])
+        self._stack.post(lambda: self._admit(leg, needs_dns=needs_dns))
 
-    def _admit(self, leg: SipLeg) -> None:
+    def _admit(self, leg: SipLeg, *, needs_dns: bool) -> None:
         if leg.is_over:  # PJSIP has answered by itself: 488
             return
         if not leg.offer.trunk:  # the gate was told another address by a Via header
             leg.reject(pj.PJSIP_SC_FORBIDDEN)
+            return
+        if needs_dns:  # PJSIP would ask the resolver and wait: every other call falls silent
+            leg.reject(pj.PJSIP_SC_NOT_ACCEPTABLE_HERE)
             return
         leg.agent_name = route(leg.offer.did, self._routes)
         if self._routes and leg.agent_name is None:

@@ -52,6 +52,22 @@ def audio_address(sdp: str) -> AudioAddress | None:
     return AudioAddress("" if address.is_unspecified else str(address), port)
 
 
+def names_a_host(sdp: str) -> bool:
+    """Tell whether an SDP gives a host's name where everybody gives an address.
+
+    Source: RFC 8866, 5.7 (c=) and RFC 3605, 2.1 (a=rtcp); both allow a name.
+    """
+    for line in sdp.splitlines():
+        if line.startswith(("c=IN ", "a=rtcp:")):
+            fields = line.partition(" IN " if line.startswith("a=") else "IN ")[2].split()
+            if len(fields) > 1:
+                try:
+                    ip_address(fields[1].partition("/")[0])
+                except ValueError:
+                    return True
+    return False
+
+
 def keep_codecs(sdp: str, codecs: Collection[str]) -> str:
     """Leave only these of PCMU and PCMA in our own SDP's audio lines.
 

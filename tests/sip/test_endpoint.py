@@ -303,6 +303,17 @@ def test_codec(
     assert agent.count_idle()["pj_calls"] == 0
 
 
+def test_nobody_waits_for_a_resolver(agent_with: StartAgent) -> None:
+    """An SDP with a host's name is refused before it rings: asking DNS would halt every call."""
+    agent = agent_with()
+    with phone(agent.port) as caller:
+        offer = sdp(caller.ip, caller.rtp_port)
+        caller.say("INVITE", offer.replace(f"c=IN IP4 {caller.ip}", "c=IN IP4 slow.invalid"))
+        assert caller.hear(180, 488).status == 488
+        caller.say("ACK")
+    assert agent.count_idle()["pj_calls"] == 0
+
+
 def test_video_is_declined(agent_with: StartAgent) -> None:
     """A video call is answered with its audio; the video stream is refused with port 0."""
     agent = agent_with()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sip.sdp import AudioAddress, audio_address, keep_codecs
+from sip.sdp import AudioAddress, audio_address, keep_codecs, names_a_host
 
 HEAD = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\n"
 
@@ -51,6 +51,24 @@ HEAD = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\n"
 def test_audio_address(sdp: str, expected: AudioAddress | None) -> None:
     """The first live audio stream's address is found; nonsense has none."""
     assert audio_address(sdp) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        pytest.param("c=IN IP4 192.0.2.1", False, id="address"),
+        pytest.param("c=IN IP4 233.252.0.1/127", False, id="address with TTL"),
+        pytest.param("c=IN IP6 2001:db8::1", False, id="IPv6"),
+        pytest.param("c=IN IP4 slow.example", True, id="name"),
+        pytest.param("a=rtcp:4001", False, id="RTCP port alone"),
+        pytest.param("a=rtcp:4001 IN IP4 192.0.2.1", False, id="RTCP address"),
+        pytest.param("a=rtcp:4001 IN IP4 slow.example", True, id="RTCP name"),
+        pytest.param("c=IN", False, id="cut short"),
+    ],
+)
+def test_names_a_host(line: str, expected: bool) -> None:
+    """Only what a resolver would have to be asked for is a name."""
+    assert names_a_host(f"{HEAD}m=audio 4000 RTP/AVP 0\r\n{line}\r\n") is expected
 
 
 OURS = (
