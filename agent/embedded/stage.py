@@ -1,0 +1,207 @@
+"""A scripted session: stands where engines and mind would, and between session and client.
+
+    caller's turn -> transcribe -> the words of the script
+    words, tools  -> Mind       -> the steps of the script
+    server events -> send       -> faults -> what really leaves
+
+One stage is one performance. It judges nothing of what the client does: turns
+are taken, items kept and events ordered by the same `Session` as always.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from agent.embedded.engines import Engines
+from agent.embedded.faults import Faults
+from agent.embedded.mind import CallTool, Heard, Mind, Say, Step
+from agent.embedded.offers import Tool
+from agent.embedded.script import Script, ScriptFault, ScriptStep, ScriptTurn
+from agent.embedded.voice import sentences
+
+log = structlog.get_logger()
+
+
+class Dropped(Exception):
+    """The script ends the session here."""
+
+
+class ScriptedMind(Mind):
+    """Answers as written, turn by turn, whatever was heard."""
+
+    def __init__(self, engines: Engines, script: Script) -> None:
+        super().__init__(engines.rulebook)
+        self._script = script
+        self._turns = deque(script.turns)
+        self._steps: deque[ScriptStep] = deque()
+        self._manners: dict[str, ScriptStep] = {}
+
+    def open(self, instructions: str) -> list[Step]:
+        """Say the greeting, or what the script goes on with."""
+        del instructions
+        if self._script.greeting is not None:
+            return [Say(self._script.greeting)]
+        return self._next_turn()
+
+    def interrupted(self) -> None:
+        """Scripts do not mind."""
+
+    def reply(self, heard: Heard, tools: Mapping[str, Tool], now: datetime) -> list[Step]:
+        """Answer with the next turn's steps, up to its first tool call."""
+        del heard, tools, now
+        return self._next_turn()
+
+    def tool_output(self, name: str, output: str) -> list[Step]:
+        """Go on with what is written after the tool call."""
+        del name
+        return self._until_call(output)
+
+    def manners_of(self, sentence: str) -> ScriptStep | None:
+        """How a text is spoken; told once, for its first sentence."""
+        return self._manners.pop(sentence, None)
+
+    def _next_turn(self) -> list[Step]:
+        if not self._turns:
+            return [Say(self._script.otherwise)]
+        self._steps = deque(self._turns.popleft().answer)
+        return self._until_call("")
+
+    def _until_call(self, output: str) -> list[Step]:
+        steps: list[Step] = []
+        while self._steps:
+            step = self._steps.popleft()
+            if step.call is not None:
+                return [*steps, CallTool(step.call, step.arguments)]
+            text = (step.say or "").replace("{output}", output)
+            steps.append(Say(text))
+            for sentence in sentences(text)[:1]:
+                self._manners[sentence] = step
+        return steps
+
+
+class ScriptedEngines(Engines):
+    """Loaded engines, and the script that every session is to play with them.
+
+    Args:
+        engines: The real ones; closed with these.
+        script: The part.
+    """
+
+    def __init__(self, engines: Engines, script: Script) -> None:
+        self._engines = engines
+        self.script = script
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engines, name)
+
+    def close(self) -> None:
+        """Close the real ones."""
+        self._engines.close()
+
+
+class Stage(ScriptedEngines):
+    """The engines of one scripted session; what the script leaves open, the real ones do.
+
+    Args:
+        engines: The real ones, shared.
+        script: The part.
+        emit: Sends one message to the client. Never raises.
+    """
+
+    def __init__(self, engines: Engines, script: Script, emit: Callable[[str], None]) -> None:
+        super().__init__(engines, script)
+        self._emit = emit
+        self._faults = Faults(script.faults)
+        self._timed = [fault for fault in script.faults if isinstance(fault.at, float)]
+        self._timers: list[asyncio.TimerHandle] = []
+        self._over = asyncio.Event()
+        self._lines = deque(script.turns)
+        self._line: ScriptTurn | None = None
+        self._heard = b""
+        self._is_silent = False
+        self.opens_channel = script.channel
+        self.mind = ScriptedMind(engines, script)
+
+    # -- towards the client ------------------------------------------------------------------
+
+    def send(self, text: str) -> None:
+        """Let one server event out, or what the faults make of it."""
+        if self._timed:
+            loop = asyncio.get_running_loop()
+            self._timers = [
+                loop.call_later(float(fault.at), self._strike, fault) for fault in self._timed
+            ]
+            self._timed = []
+        self._let_out(self._faults.pass_on(text))
+
+    def _strike(self, fault: ScriptFault) -> None:
+        log.debug("= the script strikes", fault=fault.do)
+        self._let_out(self._faults.strike(fault))
+
+    def _let_out(self, messages: list[str]) -> None:
+        for message in messages:
+            self._emit(message)
+        if self._faults.is_dropped:
+            self._over.set()
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether the client hears silence, whatever is said."""
+        return self._faults.is_frozen or self._faults.is_muted
+
+    async def over(self) -> None:
+        """Wait for the script to end the session.
+
+        Raises:
+            Dropped: It does.
+        """
+        await self._over.wait()
+        # What was just sent, such as "session_expired", has to leave first.
+        await asyncio.sleep(0.1)
+        raise Dropped
+
+    def leave(self) -> None:
+        """Forget the faults that were still to come. Harmless when repeated."""
+        for timer in self._timers:
+            timer.cancel()
+
+    # -- in place of the engines ---------------------------------------------------------------
+
+    async def transcribe(self, pcm: bytes, *args: Any, **kwargs: Any) -> str:
+        """Hear the next line of the script.
+
+        A turn is transcribed on trial when the caller pauses, and again when it
+        went on: audio that continues the last is the same turn.
+        """
+        goes_on = len(pcm) > len(self._heard) and pcm.startswith(self._heard)
+        if not self._heard or not goes_on:
+            self._line = self._lines.popleft() if self._lines else None
+        self._heard = pcm
+        line = self._line
+        if line is None or line.hear is None:
+            return await self._engines.transcribe(pcm, *args, **kwargs)
+        await asyncio.sleep(line.hear_after_s)
+        return line.hear
+
+    async def say(self, sentence: str, *args: Any, **kwargs: Any) -> bytes:
+        """Speak as the script wants it: late, or without a sound."""
+        manners = self.mind.manners_of(sentence)
+        if manners is not None:
+            self._is_silent = manners.silent
+            await asyncio.sleep(manners.after_s)
+        pcm = await self._engines.say(sentence, *args, **kwargs)
+        return bytes(len(pcm)) if self._is_silent else pcm
+
+    def close(self) -> None:
+        """Leave the shared engines alone; who loaded them closes them."""
+
+
+def open_stage(engines: Engines, emit: Callable[[str], None]) -> Stage | None:
+    """Begin the performance for one session; None when there is no script to play."""
+    if not isinstance(engines, ScriptedEngines):
+        return None
+    return Stage(engines, engines.script, emit)
