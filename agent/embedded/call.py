@@ -8,6 +8,7 @@ The peer connection is aiortc's; its private names stay in
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import datetime
 
 import structlog
@@ -25,11 +26,9 @@ from agent.embedded.engines import Engines
 from agent.embedded.media import Media, Pacer
 from agent.embedded.protocol import JsonObject
 from agent.embedded.session import Session
+from agent.realtime.rtp_path import guard_text_messages
 
 log = structlog.get_logger()
-
-SESSION_S = 3600
-"""How long a session may last, as the service's."""
 
 _CONNECT_TIMEOUT_S = 20
 _CLOSE_TIMEOUT_S = 3
@@ -61,10 +60,17 @@ class RealtimeCall:
         config: The session object as merged from the offer.
         engines: Shared.
         pacer: Shared.
+        limit_s: How long it may last.
+
+    Attributes:
+        session: For a sideband.
     """
 
-    def __init__(self, call_id: str, config: JsonObject, engines: Engines, pacer: Pacer) -> None:
+    def __init__(
+        self, call_id: str, config: JsonObject, engines: Engines, pacer: Pacer, *, limit_s: float
+    ) -> None:
         self.call_id = call_id
+        self._limit_s = limit_s
         self._pacer = pacer
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._transceiver: RTCRtpTransceiver | None = None
@@ -73,7 +79,8 @@ class RealtimeCall:
         self._ended = asyncio.Event()
         self._why = ""
         self._media: Media | None = None
-        self._session = Session(engines, config, self._send, _local_time)
+        self.session = Session(engines, config, self._send, local_time)
+        self._watchers: set[Callable[[str], None]] = set()
 
     async def accept(self, sdp: str) -> str:
         """Answer the offer.
@@ -90,13 +97,15 @@ class RealtimeCall:
         self._pc.on("connectionstatechange", self._on_connection_state)
         self._pc.on("datachannel", self._on_channel)
         try:
-            return await self._negotiate(sdp)
+            answer = await self._negotiate(sdp)
         except _BAD_OFFER as error:
             await self._close_peer()
             raise InvalidOffer("The SDP offer could not be understood.") from error
         except InvalidOffer:
             await self._close_peer()
             raise
+        guard_text_messages(self._pc, self.session.refuse_garbage)
+        return answer
 
     async def _negotiate(self, sdp: str) -> str:
         if not sdp.startswith("v=0") or not sdp.endswith("\n"):
@@ -114,6 +123,8 @@ class RealtimeCall:
             if transceiver is not audio:
                 transceiver.direction = "inactive"
         self._transceiver = audio
+        if not self.session.opens_channel and self._pc.sctp is not None:
+            self._pc.sctp.start = _never  # type: ignore[method-assign]
         await self._pc.setLocalDescription(await self._pc.createAnswer())
         answer = self._pc.localDescription.sdp
         return "\r\n".join(answer.splitlines()) + "\r\n"
@@ -137,23 +148,23 @@ class RealtimeCall:
             return
         if self._ended.is_set() or self._transceiver is None:
             return
-        running = asyncio.create_task(self._session.run())
+        running = asyncio.create_task(self.session.run())
         ended = asyncio.create_task(self._ended.wait())
         try:
             # The session's own tasks begin with it; let it enter before audio arrives.
             await asyncio.sleep(0)
-            self._media = Media(self._pc, self._transceiver, self._session)
+            self._media = Media(self._pc, self._transceiver, self.session)
             self._pacer.add(self._tick)
             if self._channel is not None:
                 self._begin_events(self._channel)
             log.debug("= realtime call connected", realtime_call_id=self.call_id)
             done, _ = await asyncio.wait(
-                (running, ended), timeout=SESSION_S, return_when=asyncio.FIRST_COMPLETED
+                (running, ended), timeout=self._limit_s, return_when=asyncio.FIRST_COMPLETED
             )
             if running in done:
                 running.result()
             elif not done:
-                self._session.expire()
+                self.session.expire(self._limit_s)
                 self.end("session expired")
         finally:
             for task in (running, ended):
@@ -165,6 +176,11 @@ class RealtimeCall:
         self._why = self._why or why
         self._ended.set()
         self._connected.set()
+
+    def on_end(self, told: Callable[[str], None]) -> Callable[[], None]:
+        """Tell a sideband why the call has ended; returns what calls that off."""
+        self._watchers.add(told)
+        return lambda: self._watchers.discard(told)
 
     def _tick(self) -> None:
         assert self._media is not None
@@ -205,17 +221,19 @@ class RealtimeCall:
 
     def _begin_events(self, channel: RTCDataChannel) -> None:
         channel.on("message", self._on_message)
-        self._session.opened()
+        self.session.opened()
 
     def _on_message(self, message: object) -> None:
         try:
-            self._session.receive(message if isinstance(message, str) else "")
+            self.session.receive(message if isinstance(message, str) else "")
         except Exception:
             log.exception("! the call broke", realtime_call_id=self.call_id)
             self.end("internal error")
 
     async def _close(self) -> None:
         self._pacer.remove(self._tick)
+        for told in tuple(self._watchers):
+            told(self._why)
         if self._media is not None:
             self._media.close()
         await self._close_peer()
@@ -227,5 +245,10 @@ class RealtimeCall:
                 await self._pc.close()
 
 
-def _local_time() -> datetime:
+async def _never(*_: object) -> None:
+    """Leave SCTP unopened, as a script may want it."""
+
+
+def local_time() -> datetime:
+    """What the clock on the wall shows."""
     return datetime.now().astimezone()

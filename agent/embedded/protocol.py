@@ -19,7 +19,8 @@ from agent.embedded.offers import Tool
 JsonObject = dict[str, Any]
 
 _ALPHABET = string.ascii_letters + string.digits
-MAX_EVENT_CHARS = 256 * 1024
+# Above the 15 MiB of audio that one append may bring, in base64.
+MAX_EVENT_BYTES = 21 * 1024 * 1024
 # The whole session is echoed; the data channel carries 256 KiB at once.
 _MAX_SESSION_CHARS = 200 * 1024
 _MAX_ITEM_CHARS = 64 * 1024
@@ -71,13 +72,13 @@ def new_id(prefix: str, length: int = 21) -> str:
 
 
 def parse_client_event(text: str) -> JsonObject:
-    """Read one message of the data channel.
+    """Read one message of the data channel or the WebSocket.
 
     Raises:
         Refused: It is no JSON object with a string `type`, or far too long.
     """
-    if len(text) > MAX_EVENT_CHARS:
-        raise Refused("invalid_event", "The event is longer than 256 KiB.")
+    if len(text) > MAX_EVENT_BYTES:
+        raise Refused("invalid_event", "The event is longer than 21 MiB.")
     try:
         event = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -264,6 +265,12 @@ def _checked_audio(field: str, value: object, path: str) -> object:
         kind = value.get("type") if value else None
         if kind not in {"audio/pcm", "audio/pcmu", "audio/pcma"}:
             raise Refused("invalid_value", "Expected audio/pcm, audio/pcmu or audio/pcma.", path)
+        assert isinstance(value, dict)
+        only_known(value, frozenset({"type", "rate"}), path)
+        rate_hz = 24000 if kind == "audio/pcm" else 8000
+        if value.get("rate", rate_hz) != rate_hz:
+            raise Refused("invalid_value", f"The rate of {kind} is {rate_hz}.", f"{path}.rate")
+        return {"type": kind, "rate": rate_hz} if kind == "audio/pcm" else {"type": kind}
     return value
 
 

@@ -101,6 +101,16 @@ class ResponseWriter:
         kind = "output_audio_transcript" if self.is_spoken else "output_text"
         self._emit({"type": f"response.{kind}.delta", **self._part_ids(), "delta": text})
 
+    @property
+    def audio_format(self) -> JsonObject:
+        """How its audio is written, where it leaves in events."""
+        audio_format: JsonObject = self._head["audio"]["output"]["format"]
+        return audio_format
+
+    def audio_delta(self, audio: str) -> None:
+        """More of the voice: base64, for a client without RTP."""
+        self._emit({"type": "response.output_audio.delta", **self._part_ids(), "delta": audio})
+
     def add_audio_ms(self, duration_ms: int) -> None:
         """Count audio made, for the usage."""
         self._audio_ms += duration_ms

@@ -3,6 +3,8 @@
     POST /v1/realtime/client_secrets     session -> 200, ek_... to open it with
     POST /v1/realtime/calls              offer -> 201, Location, answer
     POST /v1/realtime/calls/{id}/hangup  -> 200
+    WS   /v1/realtime?model=             a session with the audio in its events
+    WS   /v1/realtime?call_id=           a sideband of a call
 
 Bodies and status codes as in section 1 of the protocol reference. The process
 says one JSON line on stdout when it can be used, and nothing else there.
@@ -11,6 +13,7 @@ says one JSON line on stdout when it can be used, and nothing else there.
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import json
 import os
 import signal
@@ -18,7 +21,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -28,15 +31,18 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
 from agent.embedded.access import Access, bearer, life_of
-from agent.embedded.call import SESSION_S, InvalidOffer, RealtimeCall
+from agent.embedded.call import InvalidOffer, RealtimeCall
 from agent.embedded.engines import EngineMissing, Engines
 from agent.embedded.media import Pacer
 from agent.embedded.protocol import (
+    MAX_EVENT_BYTES,
     JsonObject,
     Refused,
     default_session,
@@ -44,13 +50,17 @@ from agent.embedded.protocol import (
     new_id,
     only_known,
 )
-from agent.embedded.replies import HttpError, error_reply, http_exception_reply
+from agent.embedded.replies import HttpError, error_reply, http_exception_reply, refusal
 from agent.embedded.settings import EmbeddedSettings
+from agent.embedded.websocket import Sideband, SocketSession
 from agent.realtime.rtp_path import gather_loopback_when_alone
 
 log = structlog.get_logger()
 
 _MOST_BODY_BYTES = 512 * 1024
+_SUBPROTOCOL = "realtime"
+# How a browser, which cannot set headers, brings its key.
+_KEY_SUBPROTOCOL = "openai-insecure-api-key."
 _PARENT_CHECK_S = 0.5
 _STOP_TIMEOUT_S = 5
 
@@ -69,12 +79,14 @@ class RealtimeServer:
         self._access = Access(settings.api_key)
         self._pacer = Pacer()
         self._calls: dict[str, RealtimeCall] = {}
+        self._sockets: set[SocketSession] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.app = Starlette(
             routes=[
                 Route("/v1/realtime/client_secrets", self._mint, methods=["POST"]),
                 Route("/v1/realtime/calls", self._open, methods=["POST"]),
                 Route("/v1/realtime/calls/{call_id}/hangup", self._hang_up, methods=["POST"]),
+                WebSocketRoute("/v1/realtime", self._open_socket),
             ],
             exception_handlers={
                 HttpError: error_reply,
@@ -94,8 +106,8 @@ class RealtimeServer:
 
     @property
     def call_count(self) -> int:
-        """How many calls are open."""
-        return len(self._calls)
+        """How many sessions are open, over WebRTC and WebSocket."""
+        return len(self._calls) + len(self._sockets)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -106,6 +118,8 @@ class RealtimeServer:
         finally:
             for call in list(self._calls.values()):
                 call.end("the server stops")
+            for session in tuple(self._sockets):
+                session.end("the server stops")
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=_STOP_TIMEOUT_S)
             for task in (*self._tasks, pacing):
@@ -129,16 +143,21 @@ class RealtimeServer:
     async def _open(self, request: Request) -> Response:
         granted = self._access.admit(_key(request), time.time())
         sdp, session = await _read_offer(request)
-        if len(self._calls) >= self._settings.max_sessions:
-            raise HttpError(429, "rate_limit_exceeded", "All sessions of this server are in use.")
+        self._demand_room()
         suffix = new_id("u0_")
-        config = _new_session(granted, f"sess_{suffix}")
+        config = self._new_session(granted, f"sess_{suffix}")
         if session is not None:
             try:
                 config = merge_session(config, session, creating=True)
             except Refused as refused:
                 raise HttpError.of(refused) from refused
-        call = RealtimeCall(f"rtc_{suffix}", config, self._engines, self._pacer)
+        call = RealtimeCall(
+            f"rtc_{suffix}",
+            config,
+            self._engines,
+            self._pacer,
+            limit_s=self._settings.session_limit_s,
+        )
         try:
             answer = await call.accept(sdp)
         except InvalidOffer as error:
@@ -159,6 +178,55 @@ class RealtimeServer:
                 # Peer connections are full of cycles; nobody is speaking now.
                 gc.collect()
 
+    def _demand_room(self) -> None:
+        if self.call_count >= self._settings.max_sessions:
+            raise HttpError(429, "rate_limit_exceeded", "All sessions of this server are in use.")
+
+    def _new_session(self, granted: JsonObject | None, session_id: str) -> JsonObject:
+        """The session as it begins: the secret's, or the one that asks for nothing."""
+        expires_at = int(time.time() + self._settings.session_limit_s)
+        if granted is None:
+            return default_session(session_id, expires_at)
+        return {**granted, "id": session_id, "expires_at": expires_at}
+
+    async def _open_socket(self, websocket: WebSocket) -> None:
+        offered = websocket.scope.get("subprotocols", [])
+        try:
+            carried = self._admit_socket(websocket, _socket_key(websocket, offered))
+        except HttpError as error:
+            # Before the upgrade, as a plain HTTP reply.
+            await websocket.send_denial_response(refusal(error))
+            return
+        if isinstance(carried, SocketSession):
+            self._sockets.add(carried)
+        try:
+            await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
+            await carried.run()
+        finally:
+            if isinstance(carried, SocketSession):
+                self._sockets.discard(carried)
+
+    def _admit_socket(self, websocket: WebSocket, key: str) -> SocketSession | Sideband:
+        query = websocket.query_params
+        if "call_id" in query:
+            self._access.demand_key(key)
+            call = self._calls.get(query["call_id"])
+            if call is None:
+                raise HttpError(404, "call_id_not_found", "No call of that id.")
+            return Sideband(websocket, call)
+        granted = self._access.admit(key, time.time())
+        if query.get("intent", "realtime") != "realtime":
+            raise HttpError(
+                400, "invalid_value", "Only sessions of type 'realtime' are served.", param="intent"
+            )
+        self._demand_room()
+        config = self._new_session(granted, new_id("sess_"))
+        if query.get("model"):
+            config["model"] = query["model"]
+        return SocketSession(
+            websocket, config, self._engines, limit_s=self._settings.session_limit_s
+        )
+
     async def _hang_up(self, request: Request) -> Response:
         self._access.admit(_key(request), time.time())
         call = self._calls.get(request.path_params["call_id"])
@@ -168,16 +236,15 @@ class RealtimeServer:
         return Response(status_code=200)
 
 
-def _new_session(granted: JsonObject | None, session_id: str) -> JsonObject:
-    """The session as it begins: the secret's, or the one that asks for nothing."""
-    expires_at = int(time.time()) + SESSION_S
-    if granted is None:
-        return default_session(session_id, expires_at)
-    return {**granted, "id": session_id, "expires_at": expires_at}
+def _key(connection: HTTPConnection) -> str:
+    return bearer(connection.headers.get("authorization", ""))
 
 
-def _key(request: Request) -> str:
-    return bearer(request.headers.get("authorization", ""))
+def _socket_key(websocket: WebSocket, offered: Sequence[str]) -> str:
+    for protocol in offered:
+        if protocol.startswith(_KEY_SUBPROTOCOL):
+            return protocol.removeprefix(_KEY_SUBPROTOCOL)
+    return _key(websocket)
 
 
 def _check_length(request: Request) -> None:
@@ -234,6 +301,28 @@ def _text(body: bytes, name: str) -> str:
         raise HttpError(400, "invalid_offer", f"'{name}' is not UTF-8.", param=name) from error
 
 
+def web_config(app: ASGIApp) -> uvicorn.Config:
+    """Say how uvicorn serves the application, on whatever socket.
+
+    Without `websockets` there is WebRTC only.
+    """
+    has_websockets = importlib.util.find_spec("websockets") is not None
+    if not has_websockets:
+        log.info("= no WebSocket sessions: websockets is not installed")
+    return uvicorn.Config(
+        app,
+        ws="websockets-sansio" if has_websockets else "none",
+        ws_max_size=MAX_EVENT_BYTES,
+        # Audio hardly shrinks, and deflate costs more CPU than the whole session.
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+
+
 class _Uvicorn(uvicorn.Server):
     """Uvicorn without its own signal handlers: `serve_forever` has them."""
 
@@ -263,16 +352,7 @@ async def run_server(settings: EmbeddedSettings, *, on_ready: Callable[[str], No
         gc.collect()
         gc.freeze()
         server = RealtimeServer(settings, engines)
-        config = uvicorn.Config(
-            server.app,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-        web = _Uvicorn(config)
+        web = _Uvicorn(web_config(server.app))
         host, port = listening.getsockname()[:2]
         try:
             async with server.running():

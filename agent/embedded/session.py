@@ -2,12 +2,16 @@
 
 Everything arrives in plain calls on the event loop and leaves by `emit`::
 
-    data channel -> receive(text)            -> server events
+    data channel, WebSocket -> receive(text) -> server events
     telephone    -> hear(pcm) -> Ears facts  -> transcript -> Mind -> response
     pacer        -> next_frame()             -> the agent's voice
 
-Orders of events: S1 to S5, S7 and S10 of the protocol reference. Sockets,
-codecs and clocks belong to `call.py` and `media.py`; engines are awaited, never
+Where there is no RTP, audio comes and goes inside events (`audio_in_events`):
+appended audio waits until `listen` hears it, the voice leaves as deltas, and
+the client tells by truncation what it has played.
+
+Orders of events: S1 to S7 and S10 of the protocol reference. Sockets,
+codecs and clocks belong to `call.py`, `media.py` and `websocket.py`; engines are awaited, never
 called. A client's mistake becomes an `error` event; the session lives on.
 """
 
@@ -20,8 +24,9 @@ from typing import Any
 
 import structlog
 
-from agent.audio.frame import SAMPLE_RATE_HZ, Frame
+from agent.audio.frame import SAMPLE_RATE_HZ, SILENCE, Frame
 from agent.embedded.ears import (
+    CHUNK_SAMPLES,
     Ears,
     SpeechFact,
     SpeechPaused,
@@ -30,6 +35,7 @@ from agent.embedded.ears import (
     SpeechStopped,
 )
 from agent.embedded.engines import Engines
+from agent.embedded.event_audio import EventAudio, deltas
 from agent.embedded.mind import Heard, Mind, Say, Step
 from agent.embedded.mouth import Cut, Mouth, Started
 from agent.embedded.protocol import (
@@ -46,6 +52,7 @@ from agent.embedded.protocol import (
     turn_detection,
 )
 from agent.embedded.response import AUDIO_IN_MS_PER_TOKEN, ResponseWriter
+from agent.embedded.stage import Dropped, open_stage
 from agent.embedded.transcriber import TranscriptionFailed
 from agent.embedded.voice import PAUSE_BETWEEN_SENTENCES, sentences
 
@@ -54,6 +61,7 @@ log = structlog.get_logger()
 _BYTES_PER_MS = SAMPLE_RATE_HZ * 2 // 1000
 _WORDS_PER_DELTA = 3
 _LEAST_COMMIT_MS = 100
+_MOST_EARLY = 64
 # A mind is brief; a client's greeting of this length takes two minutes to say.
 _MOST_CHARS_SAID = 2000
 
@@ -74,6 +82,10 @@ class Session:
         config: The whole session object, as the client was told.
         emit: Sends one server event, JSON text. Never raises.
         local_time: For "are you open today".
+        audio_in_events: There is no RTP.
+
+    Attributes:
+        opens_channel: False when a script keeps the data channel shut.
     """
 
     def __init__(
@@ -82,15 +94,23 @@ class Session:
         config: JsonObject,
         emit: Callable[[str], None],
         local_time: Callable[[], datetime],
+        *,
+        audio_in_events: bool = False,
     ) -> None:
-        self._engines = engines
+        self._stage = stage = open_stage(engines, emit)
+        self.opens_channel = stage is None or stage.opens_channel
+        self._engines = stage or engines
         self._config = config
-        self._send = emit
+        self._send = stage.send if stage else emit
         self._local_time = local_time
+        self._event_audio = EventAudio() if audio_in_events else None
+        self._watchers: list[Callable[[str], None]] = []
+        self._early: list[str] = []
+        self._is_over = False
         self._conversation = Conversation()
         self._ears = Ears(engines.detector, turn_detection(config))
         self._mouth = Mouth()
-        self._mind = Mind(engines.rulebook, config["instructions"])
+        self._mind = stage.mind if stage else Mind(engines.rulebook, config["instructions"])
         self._tasks: asyncio.TaskGroup | None = None
         self._turn: _Turn | None = None
         self._transcribing: set[asyncio.Task[None]] = set()
@@ -102,9 +122,11 @@ class Session:
         self._spoken_ms: dict[str, int] = {}
         self._has_spoken = False
         self._heard_ms = 0
+        self._appended_bytes = 0
+        self._playing_until_ms = 0
         self._handlers: dict[str, Callable[[JsonObject], None]] = {
             "session.update": self._update_session,
-            "input_audio_buffer.append": self._refuse_audio,
+            "input_audio_buffer.append": self._append_audio,
             "input_audio_buffer.commit": self._commit_manually,
             "input_audio_buffer.clear": self._clear_input,
             "output_audio_buffer.clear": self._clear_output,
@@ -117,31 +139,67 @@ class Session:
         }
 
     async def run(self) -> None:
-        """Keep the session's work together until cancelled; nothing survives it."""
+        """Keep the session's work together until cancelled; nothing survives it.
+
+        Returns only when a script ends the session.
+        """
+        try:
+            await self._run()
+        except* Dropped:
+            log.debug("x the script ended the session")
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            early, self._early = self._early, []
+            for text in early:
+                self.receive(text)
             try:
-                await asyncio.Event().wait()
+                await (self._stage.over() if self._stage else asyncio.Event().wait())
             finally:
                 self._tasks = None
+                if self._stage is not None:
+                    self._stage.leave()
+                self._is_over = True
 
     def opened(self) -> None:
         """The client can hear events now: S1."""
-        self._emit({"type": "session.created", "session": self._config})
+        self._send(_as_text({"type": "session.created", "session": self._config}))
 
-    def expire(self) -> None:
-        """Tell the client that its time is over."""
-        refused = Refused("session_expired", "Your session hit the maximum duration of 60 minutes.")
+    def watch(self, listener: Callable[[str], None]) -> None:
+        """Let a sideband see every event from now on but the audio. It must not raise."""
+        self._watchers.append(listener)
+
+    def unwatch(self, listener: Callable[[str], None]) -> None:
+        """End what `watch` began."""
+        self._watchers.remove(listener)
+
+    def expire(self, limit_s: float) -> str:
+        """Tell the client that its time is over; returns the words of it."""
+        length = f"{limit_s / 60:.0f} minutes" if limit_s >= 60 else f"{limit_s:g} seconds"
+        refused = Refused("session_expired", f"Your session hit the maximum duration of {length}.")
         self._emit(error_event(refused))
+        return refused.message
+
+    def refuse_garbage(self) -> None:
+        """Answer a message that could not even be read as text."""
+        self._emit(error_event(Refused("invalid_event", "The event is not valid UTF-8.")))
 
     def _emit(self, event: JsonObject) -> None:
-        self._send(json.dumps({"event_id": new_id("event_"), **event}))
+        text = _as_text(event)
+        self._send(text)
+        if event["type"] != "response.output_audio.delta":
+            for listener in tuple(self._watchers):
+                listener(text)
 
     # -- the client speaks ---------------------------------------------------------------------
 
     def receive(self, text: str) -> None:
         """Take one message of the data channel. Never raises on what it says."""
         if self._tasks is None:
+            # A sideband may be sooner than the connection it is to control.
+            if not self._is_over and len(self._early) < _MOST_EARLY:
+                self._early.append(text)
             return
         event: JsonObject = {}
         try:
@@ -164,10 +222,24 @@ class Session:
             self._turn = None
         self._emit({"type": "session.updated", "session": self._config})
 
-    def _refuse_audio(self, _event: JsonObject) -> None:
-        raise Refused("invalid_event", "The audio of this session comes over RTP.", "type")
+    def _append_audio(self, event: JsonObject) -> None:
+        if self._event_audio is None:
+            raise Refused("invalid_event", "The audio of this session comes over RTP.", "type")
+        self._event_audio.put(event.get("audio"), self._config["audio"]["input"]["format"])
+
+    async def listen(self) -> None:
+        """Hear what the last append brought; other sessions have their turn in between."""
+        while self._event_audio is not None and (pcm := self._event_audio.take()):
+            self._appended_bytes += len(pcm)
+            self.hear(pcm)
+            await asyncio.sleep(0)
 
     def _commit_manually(self, _event: JsonObject) -> None:
+        # The ears count in chunks of 32 ms: fill the last one, it belongs to the turn.
+        surplus = self._appended_bytes % (CHUNK_SAMPLES * 2)
+        self._appended_bytes = 0
+        if surplus:
+            self.hear(bytes(CHUNK_SAMPLES * 2 - surplus))
         start_ms, end_ms = self._ears.take_manual_turn()
         if end_ms - start_ms < _LEAST_COMMIT_MS:
             raise Refused(
@@ -181,6 +253,8 @@ class Session:
         self._emit({"type": "input_audio_buffer.cleared"})
 
     def _clear_output(self, _event: JsonObject) -> None:
+        if self._event_audio is not None:
+            raise Refused("invalid_event", "The client of this session plays the audio.", "type")
         self._hush("client_cancelled")
 
     def _create_item(self, event: JsonObject) -> None:
@@ -219,6 +293,9 @@ class Session:
                 "audio_end_ms",
             )
         self._truncate(item["id"], end_ms)
+        if self._event_audio is not None:
+            self._playing_until_ms = self._ears.now_ms
+            self._mind.interrupted()
 
     def _delete_item(self, event: JsonObject) -> None:
         self._conversation.remove(event.get("item_id"))
@@ -248,8 +325,12 @@ class Session:
         """Take what the caller said: 8 kHz PCM of any length, in order. Never blocks."""
         if self._tasks is None:
             return
-        for fact in self._ears.hear(pcm, over_agent=self._mouth.speaking):
+        for fact in self._ears.hear(pcm, over_agent=self._agent_speaks()):
             self._on_fact(fact)
+
+    def _agent_speaks(self) -> bool:
+        """Whether the caller hears the agent; a guess where the client plays the audio."""
+        return self._mouth.speaking or self._ears.now_ms < self._playing_until_ms
 
     def _on_fact(self, fact: SpeechFact) -> None:
         if isinstance(fact, SpeechStarted):
@@ -426,7 +507,7 @@ class Session:
     async def _say(self, writer: ResponseWriter, text: str) -> None:
         """Speak a text, the first sentence while the second is made."""
         item_id = writer.begin_message()
-        if writer.is_spoken:
+        if writer.is_spoken and self._event_audio is None:
             self._mouth.begin(writer.id, item_id)
         speed = float(self._config["audio"]["output"]["speed"])
         made_ms = 0
@@ -435,7 +516,7 @@ class Session:
                 pcm = await self._engines.say(sentence, speed)
                 if number:
                     pcm = PAUSE_BETWEEN_SENTENCES + pcm
-                self._mouth.add(writer.id, pcm)
+                self._voice(writer, pcm)
                 made_ms += len(pcm) // _BYTES_PER_MS
                 writer.add_audio_ms(len(pcm) // _BYTES_PER_MS)
                 self._spoken_ms[item_id] = made_ms
@@ -444,6 +525,16 @@ class Session:
         if writer.is_spoken:
             self._mouth.complete(writer.id)
         writer.end_message()
+
+    def _voice(self, writer: ResponseWriter, pcm: bytes) -> None:
+        if self._event_audio is None:
+            self._mouth.add(writer.id, pcm)
+            return
+        self._has_spoken = True
+        for delta in deltas(pcm, writer.audio_format):
+            writer.audio_delta(delta)
+        begin_ms = max(self._playing_until_ms, self._ears.now_ms)
+        self._playing_until_ms = begin_ms + len(pcm) // _BYTES_PER_MS
 
     def next_frame(self) -> Frame:
         """Take the agent's next 20 ms and tell the client what begins or ends with it."""
@@ -455,7 +546,7 @@ class Session:
             else:
                 kind = "stopped"
             self._emit({"type": f"output_audio_buffer.{kind}", "response_id": fact.response_id})
-        return frame
+        return SILENCE if self._stage is not None and self._stage.is_mute else frame
 
     def _hush(self, reason: str) -> None:
         """S5: stop speaking at once, and remember only what was really sent."""
@@ -488,6 +579,10 @@ class Session:
         task.cancel()
         details = {"type": "cancelled", "reason": reason}
         writer.finish("cancelled", details, heard_ms=self._heard_ms)
+
+
+def _as_text(event: JsonObject) -> str:
+    return json.dumps({"event_id": new_id("event_"), **event})
 
 
 def _refuse_unknown(event: JsonObject) -> None:

@@ -20,3 +20,6 @@ class EmbeddedSettings(BaseModel):
         None, description="What clients must send as bearer; anyone may speak when absent."
     )
     max_sessions: int = Field(20, ge=1, description="More are refused with 429.")
+    session_limit_s: float = Field(
+        3600, gt=0, description="How long a session may last; the service's are 60 minutes."
+    )

@@ -7,7 +7,7 @@ import pytest
 import uvicorn
 
 from agent.embedded.engines import Engines
-from agent.embedded.server import RealtimeServer
+from agent.embedded.server import RealtimeServer, web_config
 from agent.embedded.settings import EmbeddedSettings
 from agent.embedded.voice import Voice
 
@@ -51,9 +51,8 @@ async def server(
 @pytest.fixture
 async def url(server: RealtimeServer) -> AsyncIterator[str]:
     """Where it listens."""
-    config = uvicorn.Config(
-        server.app, host="127.0.0.1", port=0, ws="none", lifespan="off", log_config=None
-    )
+    config = web_config(server.app)
+    config.host, config.port = "127.0.0.1", 0
     web = uvicorn.Server(config)
     serving = asyncio.create_task(web.serve())
     async with asyncio.timeout(5):
