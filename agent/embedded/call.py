@@ -22,6 +22,7 @@ from aiortc import (
 )
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
+from agent.embedded.codec import first_spoken, open_codec
 from agent.embedded.engines import Engines
 from agent.embedded.media import Media, Pacer
 from agent.embedded.protocol import JsonObject
@@ -74,6 +75,7 @@ class RealtimeCall:
         self._pacer = pacer
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._transceiver: RTCRtpTransceiver | None = None
+        self._codec = ""
         self._channel: RTCDataChannel | None = None
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
@@ -92,7 +94,7 @@ class RealtimeCall:
             The SDP answer, lines ended by CRLF.
 
         Raises:
-            InvalidOffer: It is no SDP, or has no audio in Opus. The call is closed.
+            InvalidOffer: It is no SDP, or has no audio in a codec spoken here. The call is closed.
         """
         self._pc.on("connectionstatechange", self._on_connection_state)
         self._pc.on("datachannel", self._on_channel)
@@ -114,8 +116,12 @@ class RealtimeCall:
             raise InvalidOffer("The SDP offer has no fingerprint.")
         # Before the offer is set: aiortc chooses the codecs while it reads it.
         audio = self._pc.addTransceiver("audio", direction="sendrecv")
+        codec = first_spoken(sdp)
+        if codec is None:
+            raise InvalidOffer("The SDP offer has no audio in Opus, PCMU or PCMA.")
+        self._codec = codec
         known = RTCRtpSender.getCapabilities("audio").codecs
-        audio.setCodecPreferences([codec for codec in known if codec.mimeType == "audio/opus"])
+        audio.setCodecPreferences([k for k in known if k.mimeType.lower() == f"audio/{codec}"])
         await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
         if audio.mid is None:
             raise InvalidOffer("The SDP offer has no audio.")
@@ -124,7 +130,7 @@ class RealtimeCall:
                 transceiver.direction = "inactive"
         self._transceiver = audio
         if not self.session.opens_channel and self._pc.sctp is not None:
-            self._pc.sctp.start = _never  # type: ignore[method-assign]
+            self._pc.sctp.start = _never  # type: ignore[method-assign, assignment]
         await self._pc.setLocalDescription(await self._pc.createAnswer())
         answer = self._pc.localDescription.sdp
         return "\r\n".join(answer.splitlines()) + "\r\n"
@@ -153,7 +159,7 @@ class RealtimeCall:
         try:
             # The session's own tasks begin with it; let it enter before audio arrives.
             await asyncio.sleep(0)
-            self._media = Media(self._pc, self._transceiver, self.session)
+            self._media = Media(self._pc, self._transceiver, open_codec(self._codec), self.session)
             self._pacer.add(self._tick)
             if self._channel is not None:
                 self._begin_events(self._channel)

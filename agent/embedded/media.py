@@ -1,4 +1,4 @@
-"""The audio of one peer: Opus packets in and out, 20 ms at a time.
+"""The audio of one peer: RTP packets in and out, 20 ms at a time.
 
     RtpPath -> decode, conceal what is missing -> session.hear
     Pacer -> session.next_frame -> encode -> RtpPath
@@ -14,12 +14,10 @@ from collections.abc import Callable
 from aiortc import RTCPeerConnection, RTCRtpTransceiver
 
 from agent.audio.frame import FRAME_MS, SILENCE
-from agent.audio.opus import OpusDecoder, OpusEncoder, OpusError
+from agent.embedded.codec import BadPayload, Codec
 from agent.embedded.session import Session
 from agent.realtime.rtp_path import RtpPath
 
-# The RTP clock of Opus is 48 kHz whatever is coded (RFC 7587, 4.1).
-_TICKS_PER_FRAME = 960
 _MOST_CONCEALED = 5
 _HALF_SEQUENCE = 0x8000
 # Without packets for this long, the caller's silence is ours to count.
@@ -62,19 +60,21 @@ class Media:
 
     Attributes:
         packets_lost: Concealed uplink packets.
-        packets_bad: Uplink payloads that are not Opus.
+        packets_bad: Uplink payloads that are not of the negotiated codec.
 
     Raises:
-        RuntimeError: The peer is not connected.
-        OpusError: No libopus was found.
+        RuntimeError: The peer is not connected. The codec is the caller's again.
     """
 
     def __init__(
-        self, pc: RTCPeerConnection, transceiver: RTCRtpTransceiver, session: Session
+        self,
+        pc: RTCPeerConnection,
+        transceiver: RTCRtpTransceiver,
+        codec: Codec,
+        session: Session,
     ) -> None:
         self._session = session
-        self._encoder = OpusEncoder()
-        self._decoder = OpusDecoder()
+        self._codec = codec
         self._loop = asyncio.get_running_loop()
         self._next_sequence: int | None = None
         self._last_arrival_s = self._loop.time()
@@ -87,9 +87,9 @@ class Media:
         """Send the next 20 ms, and count the caller's silence when nothing arrives."""
         if self._loop.time() - self._last_arrival_s > _SILENT_AFTER_S:
             self._session.hear(SILENCE)
-        payload = self._encoder.encode(self._session.next_frame())
+        payload = self._codec.encode(self._session.next_frame())
         self._path.send(payload, self._timestamp)
-        self._timestamp += _TICKS_PER_FRAME
+        self._timestamp += self._codec.ticks_per_frame
 
     def _on_rtp(
         self, sequence: int, timestamp: int, payload_type: int, payload: bytes, arrival_s: float
@@ -108,16 +108,15 @@ class Media:
         if missing <= _MOST_CONCEALED:
             for _ in range(missing):
                 self.packets_lost += 1
-                self._session.hear(self._decoder.conceal())
+                self._session.hear(self._codec.conceal())
         try:
-            pcm = self._decoder.decode(payload)
-        except OpusError:
+            pcm = self._codec.decode(payload)
+        except BadPayload:
             self.packets_bad += 1
             pcm = SILENCE
         self._session.hear(pcm)
 
     def close(self) -> None:
-        """Give the sockets and codecs back. Harmless when repeated."""
+        """Give the sockets and the codec back. Harmless when repeated."""
         self._path.close()
-        self._encoder.close()
-        self._decoder.close()
+        self._codec.close()

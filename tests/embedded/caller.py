@@ -12,23 +12,22 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 
 from agent.audio.frame import FRAME_BYTES, SILENCE
-from agent.audio.opus import OpusDecoder, OpusEncoder
+from agent.embedded.codec import open_codec
 from agent.realtime.rtp_path import RtpPath
 
 SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 TIMEOUT_S = 12
-_TICKS_PER_FRAME = 960
 
 
 class Caller:
     """One open call. `events` and `heard` grow while it lasts."""
 
-    def __init__(self, pc: RTCPeerConnection, call_id: str) -> None:
+    def __init__(self, pc: RTCPeerConnection, call_id: str, codec: str = "opus") -> None:
         self.pc = pc
         self.call_id = call_id
         self.channel: Any = None
@@ -39,8 +38,7 @@ class Caller:
         self.packets = 0
         self._to_say = bytearray()
         self._changed = asyncio.Event()
-        self._encoder = OpusEncoder()
-        self._decoder = OpusDecoder()
+        self._codec = open_codec(codec)
         self._path: RtpPath | None = None
 
     def on_message(self, message: str) -> None:
@@ -54,7 +52,7 @@ class Caller:
         self, sequence: int, timestamp: int, kind: int, payload: bytes, at_s: float
     ) -> None:
         self.packets += 1
-        self.heard += self._decoder.decode(payload)
+        self.heard += self._codec.decode(payload)
 
     def attach(self) -> None:
         self._path = RtpPath(self.pc, self.pc.getTransceivers()[0], self._on_rtp)
@@ -67,10 +65,10 @@ class Caller:
         while True:
             frame = bytes(self._to_say[:FRAME_BYTES])
             del self._to_say[:FRAME_BYTES]
-            self._path.send(self._encoder.encode(frame.ljust(FRAME_BYTES, b"\0")), timestamp)
+            self._path.send(self._codec.encode(frame.ljust(FRAME_BYTES, b"\0")), timestamp)
             if frame and not self._to_say:
                 self.said_s = time.monotonic()
-            timestamp += _TICKS_PER_FRAME
+            timestamp += self._codec.ticks_per_frame
             due_s += 0.02
             await asyncio.sleep(max(0.0, due_s - loop.time()))
 
@@ -101,16 +99,20 @@ class Caller:
         if self._path is not None:
             self._path.close()
         await self.pc.close()
-        self._encoder.close()
-        self._decoder.close()
+        self._codec.close()
 
 
 @asynccontextmanager
-async def open_call(url: str, session: dict[str, Any] | None = None) -> AsyncIterator[Caller]:
-    """Place a call and take it down again."""
+async def open_call(
+    url: str, session: dict[str, Any] | None = None, codec: str = "opus"
+) -> AsyncIterator[Caller]:
+    """Place a call in one codec and take it down again."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    caller = Caller(pc, "")
-    pc.addTransceiver("audio", "sendrecv")
+    caller = Caller(pc, "", codec)
+    known = RTCRtpSender.getCapabilities("audio").codecs
+    pc.addTransceiver("audio", "sendrecv").setCodecPreferences(
+        [k for k in known if k.mimeType.lower() == f"audio/{codec}"]
+    )
     caller.channel = pc.createDataChannel("oai-events")
     caller.channel.on("message", caller.on_message)
     connected = asyncio.Event()
