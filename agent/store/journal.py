@@ -19,7 +19,7 @@ import asyncio
 import itertools
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -57,6 +57,8 @@ CAPACITY = 10_000
 """Rows that may wait: minutes of a full house without a database."""
 
 MAX_BATCH = 500
+_BEGIN_TIMEOUT_S = 5.0
+_LAST_TRANSACTION_S = 2.0
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.25, 5.0
 _REMEMBERED_ENDINGS = 1000
 _CALL_ENDED = "call ended"
@@ -152,8 +154,26 @@ class SqlJournal:
                 log.debug("! heartbeat not written", reason=explain(error, self._database.name))
             await asyncio.sleep(RENEW_EVERY_S)
 
+    async def begin(self, now: Callable[[], datetime]) -> None:
+        """Register this process; wait a little for a predecessor that still lets go.
+
+        Raises:
+            DatabaseUnavailable: The database could not be written all that time.
+        """
+        deadline_s = time.monotonic() + _BEGIN_TIMEOUT_S
+        while True:
+            try:
+                return await self.beat(now())
+            except (sa.exc.DBAPIError, OSError) as error:
+                if time.monotonic() > deadline_s:
+                    raise DatabaseUnavailable(explain(error, self._database.name)) from error
+            await asyncio.sleep(_RETRY_FIRST_S)
+
     async def beat(self, now: datetime) -> None:
         """Say once that this process lives, and look once for orphans."""
+        await _whole(self._beat(now))
+
+    async def _beat(self, now: datetime) -> None:
         async with self._database.engine.begin() as connection:
             await renew(connection, self.worker, now)
             orphans = await mark_orphans(connection, self.worker, now)
@@ -189,7 +209,7 @@ class SqlJournal:
 
     async def _write_batch(self) -> None:
         try:
-            await self._write(list(self._writing.items()))
+            await _whole(self._write(list(self._writing.items())))
         except Exception as error:
             if not _is_the_records_fault(error):
                 raise
@@ -201,7 +221,7 @@ class SqlJournal:
 
     async def _write_alone(self, row: Hashable, record: Record) -> None:
         try:
-            await self._write([(row, record)])
+            await _whole(self._write([(row, record)]))
         except Exception as error:
             if not _is_the_records_fault(error):
                 raise
@@ -319,10 +339,7 @@ async def open_journal(
         DatabaseUnavailable: The database failed before the journal began.
     """
     journal = SqlJournal(database, worker or this_worker(), capacity)
-    try:
-        await journal.beat(now())
-    except (sa.exc.DBAPIError, OSError) as error:
-        raise DatabaseUnavailable(explain(error, database.name)) from error
+    await journal.begin(now)
     tasks = [
         asyncio.create_task(journal.run(), name="journal"),
         asyncio.create_task(journal.keep_alive(now), name="journal heartbeat"),
@@ -340,6 +357,22 @@ async def open_journal(
                 await journal.drain()
         except TimeoutError:
             log.error("! journal closed with records unwritten", waiting=journal.waiting)
+
+
+async def _whole(transaction: Coroutine[Any, Any, None]) -> None:
+    """Carry a transaction to its end, also when the task around it is cancelled.
+
+    One that is cut in the middle holds SQLite's write lock until its connection
+    is collected, and whoever opens the database next finds it locked.
+    """
+    task = asyncio.ensure_future(transaction)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,), timeout=_LAST_TRANSACTION_S)
+        if not task.cancel() and not task.cancelled():
+            task.exception()  # seen: what failed is written again by whoever drains the queue
+        raise
 
 
 def _is_the_records_fault(error: Exception) -> bool:

@@ -7,8 +7,9 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ from structlog.testing import capture_logs
 
 from agent.call.records import Ending, Record
 from agent.store.calls import CallDetail, CallLog
-from agent.store.database import Database
+from agent.store.database import Database, open_database, upgrade
 from agent.store.journal import open_journal
 from agent.store.settings import DatabaseSettings
 from agent.store.tables import calls, processes
@@ -235,6 +236,19 @@ async def test_close_during_outage(database: Database, settings: DatabaseSetting
                     await stack.aclose()
     lost = [entry for entry in logs if entry["event"].startswith("! journal closed")]
     assert [entry["waiting"] for entry in lost] == [1]
+
+
+async def test_closing_lets_go_of_the_database(tmp_path: Path) -> None:
+    """However early a journal is closed, the next program finds the database unlocked."""
+    settings = DatabaseSettings(url=f"sqlite:///{tmp_path}/calls.db")
+    upgrade(settings)
+    async with open_database(settings) as database:
+        for number in range(25):
+            async with open_journal(database) as journal:
+                journal(offered())
+                await asyncio.sleep(number * 0.002)
+            with closing(sqlite3.connect(tmp_path / "calls.db", timeout=0)) as other:
+                other.execute("BEGIN IMMEDIATE")
 
 
 async def test_full(database: Database) -> None:
