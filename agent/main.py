@@ -102,12 +102,17 @@ def realtime(
     facts: Annotated[
         Path | None, typer.Option(help="YAML with what the receptionist knows.")
     ] = None,
+    script: Annotated[
+        Path | None,
+        typer.Option(help="YAML with what to hear, answer and break instead.", metavar="FILE"),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Run the embedded Realtime server alone."""
     from agent.commands.realtime import run_realtime
 
-    raise typer.Exit(run_realtime(_settings(config).embedded, listen=listen, facts=facts))
+    settings = _settings(config).embedded
+    raise typer.Exit(run_realtime(settings, listen=listen, facts=facts, script=script))
 
 
 @calls_app.command("list")

@@ -8,7 +8,13 @@ from pydantic import ValidationError
 from agent.embedded.settings import EmbeddedSettings
 
 
-def run_realtime(settings: EmbeddedSettings, *, listen: str | None, facts: Path | None) -> int:
+def run_realtime(
+    settings: EmbeddedSettings,
+    *,
+    listen: str | None,
+    facts: Path | None,
+    script: Path | None = None,
+) -> int:
     """Serve until a signal; print one JSON line with the URL when ready."""
     values = settings.model_dump()
     if listen is not None:
@@ -21,7 +27,13 @@ def run_realtime(settings: EmbeddedSettings, *, listen: str | None, facts: Path 
         detail = error.errors()[0]
         print(f"--listen: found {detail['input']!r}, accepted: host:port", file=sys.stderr)
         return 2
+    from agent.embedded.script import ScriptError, load_script
     from agent.embedded.server import serve_forever
 
-    serve_forever(settings)
+    try:
+        part = load_script(script) if script is not None else None
+    except ScriptError as error:
+        print(error, file=sys.stderr)
+        return 2
+    serve_forever(settings, part)
     return 0

@@ -39,6 +39,7 @@ from starlette.websockets import WebSocket
 
 from agent.embedded.access import Access, bearer, life_of
 from agent.embedded.call import InvalidOffer, RealtimeCall
+from agent.embedded.doorstep import Doorstep
 from agent.embedded.engines import EngineMissing, Engines
 from agent.embedded.media import Pacer
 from agent.embedded.protocol import (
@@ -51,7 +52,9 @@ from agent.embedded.protocol import (
     only_known,
 )
 from agent.embedded.replies import HttpError, error_reply, http_exception_reply, refusal
+from agent.embedded.script import Script
 from agent.embedded.settings import EmbeddedSettings
+from agent.embedded.stage import ScriptedEngines
 from agent.embedded.websocket import Sideband, SocketSession
 from agent.realtime.rtp_path import gather_loopback_when_alone
 
@@ -331,11 +334,14 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def run_server(settings: EmbeddedSettings, *, on_ready: Callable[[str], None]) -> None:
+async def run_server(
+    settings: EmbeddedSettings, *, on_ready: Callable[[str], None], script: Script | None = None
+) -> None:
     """Load the engines and serve until cancelled.
 
     Args:
         settings: `[embedded]`; port 0 takes any free port.
+        script: What to play instead of being a receptionist.
         on_ready: Told the base URL, `http://127.0.0.1:41234/v1`, once calls can come.
 
     Raises:
@@ -347,12 +353,15 @@ async def run_server(settings: EmbeddedSettings, *, on_ready: Callable[[str], No
     with contextlib.closing(listening):
         gather_loopback_when_alone()
         engines = await asyncio.to_thread(Engines, settings)
+        if script is not None:
+            engines = ScriptedEngines(engines, script)
         # Models and modules live as long as the process; a collection that walks
         # them would make every call's packets 30 ms late.
         gc.collect()
         gc.freeze()
         server = RealtimeServer(settings, engines)
-        web = _Uvicorn(web_config(server.app))
+        app = server.app if script is None else Doorstep(server.app, script)
+        web = _Uvicorn(web_config(app))
         host, port = listening.getsockname()[:2]
         try:
             async with server.running():
@@ -378,7 +387,7 @@ def _listen(address: str) -> socket.socket:
         raise OSError(f"cannot listen on {address}: {error}") from error
 
 
-def serve_forever(settings: EmbeddedSettings) -> None:
+def serve_forever(settings: EmbeddedSettings, script: Script | None = None) -> None:
     """Run the server as this process, until SIGTERM, SIGINT or the parent's end.
 
     Prints `{"url": "http://127.0.0.1:PORT/v1"}` on stdout when ready. When
@@ -389,19 +398,19 @@ def serve_forever(settings: EmbeddedSettings) -> None:
         SystemExit: 2 with a message when it cannot start.
     """
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, script))
     except (EngineMissing, ValueError, OSError) as error:
         print(f"trunkline realtime: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
 
 
-async def _serve(settings: EmbeddedSettings) -> None:
+async def _serve(settings: EmbeddedSettings, script: Script | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     parent = os.getppid()
-    serving = asyncio.create_task(run_server(settings, on_ready=_say_ready))
+    serving = asyncio.create_task(run_server(settings, on_ready=_say_ready, script=script))
     stopping = asyncio.create_task(stop.wait())
     watching = asyncio.create_task(_parent_gone(parent) if _is_piped() else stop.wait())
     try:

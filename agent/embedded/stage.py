@@ -35,16 +35,18 @@ class ScriptedMind(Mind):
 
     def __init__(self, engines: Engines, script: Script) -> None:
         super().__init__(engines.rulebook)
-        self._script = script
+        self._greeting = script.greeting
+        self._otherwise = script.otherwise
         self._turns = deque(script.turns)
         self._steps: deque[ScriptStep] = deque()
         self._manners: dict[str, ScriptStep] = {}
 
     def open(self, instructions: str) -> list[Step]:
-        """Say the greeting, or what the script goes on with."""
+        """Say the greeting the first time, then what the script goes on with."""
         del instructions
-        if self._script.greeting is not None:
-            return [Say(self._script.greeting)]
+        greeting, self._greeting = self._greeting, None
+        if greeting is not None:
+            return [Say(greeting)]
         return self._next_turn()
 
     def interrupted(self) -> None:
@@ -60,13 +62,18 @@ class ScriptedMind(Mind):
         del name
         return self._until_call(output)
 
+    @property
+    def next_turn(self) -> ScriptTurn | None:
+        """The turn that will be answered next; None after the last."""
+        return self._turns[0] if self._turns else None
+
     def manners_of(self, sentence: str) -> ScriptStep | None:
         """How a text is spoken; told once, for its first sentence."""
         return self._manners.pop(sentence, None)
 
     def _next_turn(self) -> list[Step]:
         if not self._turns:
-            return [Say(self._script.otherwise)]
+            return [Say(self._otherwise)]
         self._steps = deque(self._turns.popleft().answer)
         return self._until_call("")
 
@@ -119,11 +126,9 @@ class Stage(ScriptedEngines):
         self._timed = [fault for fault in script.faults if isinstance(fault.at, float)]
         self._timers: list[asyncio.TimerHandle] = []
         self._over = asyncio.Event()
-        self._lines = deque(script.turns)
-        self._line: ScriptTurn | None = None
-        self._heard = b""
         self._is_silent = False
         self.opens_channel = script.channel
+        self.chat = None
         self.mind = ScriptedMind(engines, script)
 
     # -- towards the client ------------------------------------------------------------------
@@ -172,16 +177,8 @@ class Stage(ScriptedEngines):
     # -- in place of the engines ---------------------------------------------------------------
 
     async def transcribe(self, pcm: bytes, *args: Any, **kwargs: Any) -> str:
-        """Hear the next line of the script.
-
-        A turn is transcribed on trial when the caller pauses, and again when it
-        went on: audio that continues the last is the same turn.
-        """
-        goes_on = len(pcm) > len(self._heard) and pcm.startswith(self._heard)
-        if not self._heard or not goes_on:
-            self._line = self._lines.popleft() if self._lines else None
-        self._heard = pcm
-        line = self._line
+        """Hear the turn that will be answered next."""
+        line = self.mind.next_turn
         if line is None or line.hear is None:
             return await self._engines.transcribe(pcm, *args, **kwargs)
         await asyncio.sleep(line.hear_after_s)
