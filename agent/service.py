@@ -8,6 +8,7 @@ their log is written, then the doors close.
 """
 
 import asyncio
+import contextlib
 import gc
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -213,7 +214,7 @@ def _profiles(settings: Settings, toolbox: Toolbox) -> dict[str, AgentProfile]:
 def _measure(
     switchboard: Switchboard, journal: SqlJournal, endpoint: SipEndpoint | None
 ) -> dict[str, tuple[str, float]]:
-    """What this process carries now; all but the last three are 0 when nobody calls."""
+    """What this process carries now; most of it is 0 when nobody calls."""
     return {
         "calls": ("Calls that ring or talk", switchboard.call_count),
         "pjsip_calls": ("Call slots in use inside PJSIP", endpoint.pj_calls if endpoint else 0),
@@ -223,10 +224,26 @@ def _measure(
         ),
         "journal_waiting": ("Records not yet in the database", journal.waiting),
         "journal_dropped": ("Records lost since the start", journal.dropped),
+        "udp_sockets": ("Open UDP sockets: SIP, RTP and ICE", _udp_sockets()),
         "tasks": ("Tasks on the event loop", len(asyncio.all_tasks())),
         "open_files": ("Open file descriptors", len(list(Path("/proc/self/fd").iterdir()))),
         "threads": ("Threads of the process", len(list(Path("/proc/self/task").iterdir()))),
     }
+
+
+def _udp_sockets() -> int:
+    """Count ours among the machine's, by inode (proc(5), /proc/net/udp)."""
+    held = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one this loop itself has open
+            held.add(str(descriptor.readlink()))
+    inodes = (
+        line.split()[9]
+        for table in ("udp", "udp6")
+        if (file := Path("/proc/self/net") / table).exists()
+        for line in file.read_text().splitlines()[1:]
+    )
+    return sum(f"socket:[{inode}]" in held for inode in inodes)
 
 
 def _tune_collector() -> None:
