@@ -43,6 +43,6 @@ class RtpWatch:
         silent_s = now_s - self._since_s
         if silent_s >= self.timeout_s:
             return Verdict.GONE
-        if silent_s >= _OTHER_PORT_S:
+        if silent_s >= _OTHER_PORT_S and packets == 0:
             return Verdict.OTHER_PORT
         return Verdict.FINE
