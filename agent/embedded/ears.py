@@ -12,12 +12,13 @@ read from a clock.
 
 import importlib.resources
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.audio.frame import SAMPLE_RATE_HZ
+from agent.embedded.semantic import Eagerness
 
 CHUNK_SAMPLES = 256
 CHUNK_MS = CHUNK_SAMPLES * 1000 // SAMPLE_RATE_HZ
@@ -40,11 +41,19 @@ _IDLE_TAPE_MS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class TurnDetection:
-    """The `server_vad` numbers of a session."""
+    """The numbers of a session's turn detection.
+
+    Attributes:
+        threshold: From which probability on it is a voice.
+        prefix_padding_ms: What belongs to the turn before its first voice.
+        silence_duration_ms: What ends it.
+        eagerness: Set for `semantic_vad`, where the words shorten that silence.
+    """
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
     silence_duration_ms: int = 500
+    eagerness: Eagerness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +99,17 @@ class Endpointing:
         self._start_ms = 0
         self._voiced_ms = 0
         self._last_voice_ms = 0
+        self._wait_ms: int | None = None
 
     @property
     def speaking(self) -> bool:
         """Whether a caller's turn is open."""
         return self._speaking
+
+    def wait(self, silence_ms: int) -> None:
+        """End the turn after this much silence; holds for the pause there is now."""
+        if self._paused:
+            self._wait_ms = silence_ms
 
     def hear(
         self, probability: float, now_ms: int, *, over_agent: bool = False
@@ -116,13 +131,15 @@ class Endpointing:
             self._last_voice_ms = now_ms
             self._voiced_ms += CHUNK_MS
             if self._paused:
-                self._paused = False
+                self._paused, self._wait_ms = False, None
                 facts.append(SpeechResumed())
         is_silent = now_ms > self._last_voice_ms
         silence_ms = now_ms - self._last_voice_ms + _LAG_MS if is_silent else 0
-        is_over = is_silent and silence_ms >= self.detection.silence_duration_ms
+        wait_ms = self.detection.silence_duration_ms if self._wait_ms is None else self._wait_ms
+        is_over = is_silent and silence_ms >= wait_ms
         if is_over or now_ms - self._start_ms >= MAX_TURN_MS:
             self._speaking = self._paused = False
+            self._wait_ms = None
             self._run_ms = 0
             facts.append(SpeechStopped(self._start_ms, now_ms, self._voiced_ms))
         elif silence_ms >= PAUSE_MS and not self._paused:
@@ -143,6 +160,16 @@ class Endpointing:
         self._voiced_ms, self._last_voice_ms = self._run_ms, now_ms
         self._start_ms = max(0, now_ms - self._run_ms - self.detection.prefix_padding_ms)
         return [SpeechStarted(self._start_ms)]
+
+
+class Detector(Protocol):
+    """Tells voices from noise, chunk by chunk; the caller keeps its memory."""
+
+    def probability(
+        self, samples: npt.NDArray[np.float32], state: npt.NDArray[np.float32]
+    ) -> tuple[float, npt.NDArray[np.float32]]:
+        """Judge one chunk; see `VoiceDetector.probability`."""
+        ...
 
 
 class VoiceDetector:
@@ -185,7 +212,7 @@ class VoiceDetector:
 class Ears:
     """One caller's ears: the audio of the open turn and the facts about it."""
 
-    def __init__(self, detector: VoiceDetector, detection: TurnDetection | None) -> None:
+    def __init__(self, detector: Detector, detection: TurnDetection | None) -> None:
         self._detector = detector
         self._endpointing = Endpointing(detection or TurnDetection())
         self._enabled = detection is not None
@@ -263,6 +290,10 @@ class Ears:
         begin = max(0, start_ms - self._tape_start_ms) * _BYTES_PER_MS
         end = max(0, end_ms - self._tape_start_ms) * _BYTES_PER_MS
         return bytes(self._tape[begin:end])
+
+    def wait(self, silence_ms: int) -> None:
+        """End the open turn after this much silence, unless the caller goes on before."""
+        self._endpointing.wait(silence_ms)
 
     def take_manual_turn(self) -> tuple[int, int]:
         """Close the turn of a client that commits itself; returns its start and end in ms."""

@@ -285,6 +285,24 @@ class Mind:
         """The caller spoke over the last words; they were not all heard."""
         self._interrupted = True
 
+    def trouble(self) -> list[Step]:
+        """Say that an answer could not be found, and ask to hear it again."""
+        return self._say(self._text("chat_failed"))
+
+    def knows(self, text: str) -> bool:
+        """Whether this is a whole phrase that makes sense just now: no need to wait for more."""
+        if self._awaiting in {"name", "text"}:
+            return False
+        meanings = self._rules.understand(text)
+        return bool(meanings) and meanings[0].exact and not meanings[0].slots
+
+    @property
+    def wants_number(self) -> bool:
+        """Whether the caller was asked for a number, which comes in pieces."""
+        if self._awaiting == "argument" and self._call is not None:
+            return self._call.asked_kind == "digits"
+        return self._awaiting == "number"
+
     def reply(self, heard: Heard, tools: Mapping[str, Tool], now: datetime) -> list[Step]:
         """Answer the caller.
 

@@ -132,6 +132,11 @@ class ToolCall:
         return asked.name in self._values
 
     @property
+    def asked_kind(self) -> str:
+        """What kind of thing was asked for last; "" before the first question."""
+        return self._asked.kind if self._asked else ""
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """What is known, in the schema's order."""
         order = self.tool.parameters.get("properties") or {}

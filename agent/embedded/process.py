@@ -8,6 +8,7 @@ is ready, and is started again, at the same address, if it dies.
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,7 +53,10 @@ async def _start(settings: EmbeddedSettings, listen: str) -> tuple[asyncio.subpr
     if settings.facts_file is not None:
         command += ["--facts", str(settings.facts_file)]
     child = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        env=_environment(settings),
     )
     assert child.stdout is not None
     try:
@@ -64,6 +68,21 @@ async def _start(settings: EmbeddedSettings, listen: str) -> tuple[asyncio.subpr
         raise EmbeddedServerError(
             "the embedded Realtime server did not start; `trunkline realtime` shows why"
         ) from None
+
+
+def _environment(settings: EmbeddedSettings) -> dict[str, str]:
+    """Ours, and what our configuration file says of the language model.
+
+    The key must not stand on the command line, where every user can read it.
+    """
+    environment = dict(os.environ)
+    if settings.chat_url:
+        environment["TRUNKLINE_EMBEDDED__CHAT_URL"] = settings.chat_url
+        environment["TRUNKLINE_EMBEDDED__CHAT_MODEL"] = settings.chat_model
+    if settings.chat_api_key is not None:
+        key = settings.chat_api_key.get_secret_value()
+        environment["TRUNKLINE_EMBEDDED__CHAT_API_KEY"] = key
+    return environment
 
 
 async def _keep_alive(

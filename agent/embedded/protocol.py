@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.embedded.ears import TurnDetection
 from agent.embedded.offers import Tool
+from agent.embedded.semantic import Eagerness, longest_ms
 
 JsonObject = dict[str, Any]
 
@@ -32,6 +33,12 @@ _DEFAULT_TURN_DETECTION: JsonObject = {
     "prefix_padding_ms": 300,
     "silence_duration_ms": 500,
     "idle_timeout_ms": None,
+    "create_response": True,
+    "interrupt_response": True,
+}
+_DEFAULT_SEMANTIC_DETECTION: JsonObject = {
+    "type": "semantic_vad",
+    "eagerness": "auto",
     "create_response": True,
     "interrupt_response": True,
 }
@@ -279,18 +286,33 @@ def _checked_turn_detection(value: object, path: str) -> JsonObject | None:
         return None
     if not isinstance(value, dict):
         raise Refused("invalid_value", "Expected an object or null.", path)
-    if value.get("type", "server_vad") != "server_vad":
-        raise Refused("invalid_value", "This server takes turns by 'server_vad'.", f"{path}.type")
+    if value.get("type", "server_vad") not in ("server_vad", "semantic_vad"):
+        raise Refused("invalid_value", "Expected 'server_vad' or 'semantic_vad'.", f"{path}.type")
+    if value.get("type") == "semantic_vad":
+        return _checked_semantic_detection(value, path)
     only_known(value, frozenset(_DEFAULT_TURN_DETECTION), path)
     merged = {**_DEFAULT_TURN_DETECTION, **value}
     limits = {"threshold": 1.0, "prefix_padding_ms": 5000.0, "silence_duration_ms": 10000.0}
     for field, most in limits.items():
         if not _is_number(merged[field]) or not 0 <= float(merged[field]) <= most:
             raise Refused("invalid_value", f"Expected 0 to {most:g}.", f"{path}.{field}")
-    for field in ("create_response", "interrupt_response"):
-        if not isinstance(merged[field], bool):
-            raise Refused("invalid_value", "Expected true or false.", f"{path}.{field}")
+    _check_flags(merged, path)
     return merged
+
+
+def _checked_semantic_detection(value: JsonObject, path: str) -> JsonObject:
+    only_known(value, frozenset(_DEFAULT_SEMANTIC_DETECTION), path)
+    merged = {**_DEFAULT_SEMANTIC_DETECTION, **value}
+    if merged["eagerness"] not in ("low", "medium", "high", "auto"):
+        raise Refused("invalid_value", "Expected low, medium, high or auto.", f"{path}.eagerness")
+    _check_flags(merged, path)
+    return merged
+
+
+def _check_flags(detection: JsonObject, path: str) -> None:
+    for field in ("create_response", "interrupt_response"):
+        if not isinstance(detection[field], bool):
+            raise Refused("invalid_value", "Expected true or false.", f"{path}.{field}")
 
 
 def _is_number(value: object) -> bool:
@@ -302,6 +324,9 @@ def turn_detection(session: Mapping[str, Any]) -> TurnDetection | None:
     given = session["audio"]["input"]["turn_detection"]
     if given is None:
         return None
+    if given["type"] == "semantic_vad":
+        eagerness: Eagerness = given["eagerness"]
+        return TurnDetection(silence_duration_ms=longest_ms(eagerness), eagerness=eagerness)
     return TurnDetection(
         threshold=float(given["threshold"]),
         prefix_padding_ms=int(given["prefix_padding_ms"]),
@@ -415,6 +440,11 @@ class Conversation:
         self.id = new_id("conv_")
         self._items: dict[str, JsonObject] = {}
         self._order: list[str] = []
+
+    @property
+    def items(self) -> list[JsonObject]:
+        """All items in their order."""
+        return [self._items[item_id] for item_id in self._order]
 
     @property
     def last_id(self) -> str | None:

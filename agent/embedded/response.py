@@ -78,6 +78,11 @@ class ResponseWriter:
             }
         )
 
+    @property
+    def message_id(self) -> str | None:
+        """The message that is open, if one is."""
+        return str(self._message["id"]) if self._message else None
+
     def begin_message(self) -> str:
         """Open the message item; returns its id."""
         item: JsonObject = {

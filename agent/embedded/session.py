@@ -17,14 +17,16 @@ called. A client's mistake becomes an `error` event; the session lives on.
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import structlog
 
 from agent.audio.frame import SAMPLE_RATE_HZ, SILENCE, Frame
+from agent.embedded.chat import ChatFailed, ChatModel, messages
 from agent.embedded.ears import (
     CHUNK_SAMPLES,
     Ears,
@@ -36,8 +38,9 @@ from agent.embedded.ears import (
 )
 from agent.embedded.engines import Engines
 from agent.embedded.event_audio import EventAudio, deltas
-from agent.embedded.mind import Heard, Mind, Say, Step
+from agent.embedded.mind import Heard, Mind, Say, Step, words_to_say
 from agent.embedded.mouth import Cut, Mouth, Started
+from agent.embedded.partials import EVERY_MS, Partials
 from agent.embedded.protocol import (
     Conversation,
     JsonObject,
@@ -52,9 +55,10 @@ from agent.embedded.protocol import (
     turn_detection,
 )
 from agent.embedded.response import AUDIO_IN_MS_PER_TOKEN, ResponseWriter
+from agent.embedded.semantic import wait_ms
 from agent.embedded.stage import Dropped, open_stage
 from agent.embedded.transcriber import TranscriptionFailed
-from agent.embedded.voice import PAUSE_BETWEEN_SENTENCES, sentences
+from agent.embedded.voice import DEFAULT_VOICE, PAUSE_BETWEEN_SENTENCES, VOICES, sentences
 
 log = structlog.get_logger()
 
@@ -68,10 +72,21 @@ _MOST_CHARS_SAID = 2000
 
 @dataclass(slots=True)
 class _Turn:
-    """The caller's turn that is open, and the transcript begun on trial."""
+    """The caller's turn that is open, and the transcripts begun of it.
+
+    Attributes:
+        item_id: What it will be.
+        start_ms: With the prefix padding.
+        trial: Begun at the last pause, in case it is the end.
+        partials: What was told of the words so far.
+        told_ms: How far the last partial transcript reached.
+    """
 
     item_id: str
-    trial: asyncio.Task[str] | None = None
+    start_ms: int
+    trial: asyncio.Task[str | None] | None = None
+    partials: Partials = field(default_factory=Partials)
+    told_ms: int = 0
 
 
 class Session:
@@ -327,6 +342,7 @@ class Session:
             return
         for fact in self._ears.hear(pcm, over_agent=self._agent_speaks()):
             self._on_fact(fact)
+        self._transcribe_so_far()
 
     def _agent_speaks(self) -> bool:
         """Whether the caller hears the agent; a guess where the client plays the audio."""
@@ -334,7 +350,7 @@ class Session:
 
     def _on_fact(self, fact: SpeechFact) -> None:
         if isinstance(fact, SpeechStarted):
-            self._turn = _Turn(new_id("item_"))
+            self._turn = _Turn(new_id("item_"), fact.start_ms, told_ms=fact.start_ms)
             self._emit(
                 {
                     "type": "input_audio_buffer.speech_started",
@@ -350,12 +366,55 @@ class Session:
             return
         if isinstance(fact, SpeechPaused):
             turn.trial = self._start_transcript(fact.start_ms, fact.now_ms)
+            turn.trial.add_done_callback(lambda trial: self._judge_pause(turn, trial))
         elif isinstance(fact, SpeechResumed):
             if turn.trial is not None:
                 turn.trial.cancel()
             turn.trial = None
         else:
             self._end_turn(turn, fact)
+
+    def _judge_pause(self, turn: _Turn, trial: asyncio.Task[str | None]) -> None:
+        """Let the words so far decide how long the pause may last: `semantic_vad`."""
+        detection = turn_detection(self._config)
+        if detection is None or detection.eagerness is None:
+            return
+        if self._turn is not turn or turn.trial is not trial or trial.cancelled():
+            return
+        if text := trial.result():
+            self._ears.wait(
+                wait_ms(
+                    text,
+                    detection.eagerness,
+                    is_complete=self._mind.knows(text),
+                    wants_number=self._mind.wants_number,
+                )
+            )
+
+    def _transcribe_so_far(self) -> None:
+        """Begin a partial transcript now and then, when nobody waits for a whole one."""
+        turn, now_ms = self._turn, self._ears.now_ms
+        if (
+            turn is None
+            or turn.trial is not None
+            or now_ms - turn.told_ms < EVERY_MS
+            or self._engines.is_transcribing
+            or self._config["audio"]["input"]["transcription"] is None
+        ):
+            return
+        assert self._tasks is not None
+        turn.told_ms = now_ms
+        self._tasks.create_task(self._tell_partial(turn, self._ears.audio(turn.start_ms, now_ms)))
+
+    async def _tell_partial(self, turn: _Turn, pcm: bytes) -> None:
+        text = await self._transcript(pcm)
+        # Once the turn is over, its whole transcript is on its way.
+        if text and self._turn is turn and (delta := turn.partials.hear(text)):
+            self._emit_transcript_delta(turn.item_id, delta)
+
+    def _emit_transcript_delta(self, item_id: str, delta: str) -> None:
+        kind = "conversation.item.input_audio_transcription.delta"
+        self._emit({"type": kind, "item_id": item_id, "content_index": 0, "delta": delta})
 
     def _end_turn(self, turn: _Turn, fact: SpeechStopped) -> None:
         self._turn = None
@@ -373,27 +432,34 @@ class Session:
             fact.end_ms - fact.start_ms,
             fact.voiced_ms,
             is_auto=self._takes_turns("create_response"),
+            partials=turn.partials,
         )
 
     def _takes_turns(self, field: str) -> bool:
         detection = self._config["audio"]["input"]["turn_detection"]
         return detection is not None and bool(detection[field])
 
-    def _start_transcript(self, start_ms: int, end_ms: int) -> asyncio.Task[str]:
+    def _start_transcript(self, start_ms: int, end_ms: int) -> asyncio.Task[str | None]:
         assert self._tasks is not None
         return self._tasks.create_task(self._transcript(self._ears.audio(start_ms, end_ms)))
 
-    async def _transcript(self, pcm: bytes) -> str:
-        return await self._engines.transcribe(pcm)
+    async def _transcript(self, pcm: bytes) -> str | None:
+        """Write it down; None when the engine could not. A turn lost is no session lost."""
+        try:
+            return await self._engines.transcribe(pcm)
+        except TranscriptionFailed as error:
+            log.warning("! a turn could not be transcribed", reason=str(error))
+            return None
 
     def _commit(
         self,
         item_id: str,
-        trial: asyncio.Task[str],
+        trial: asyncio.Task[str | None],
         duration_ms: int,
         voiced_ms: int,
         *,
         is_auto: bool,
+        partials: Partials | None = None,
     ) -> None:
         """S2: the turn becomes an item; its words follow when they are known."""
         item: JsonObject = {
@@ -412,7 +478,9 @@ class Session:
         self._heard_ms += duration_ms
         assert self._tasks is not None
         task = self._tasks.create_task(
-            self._understand(item, trial, duration_ms, voiced_ms, is_auto=is_auto)
+            self._understand(
+                item, trial, duration_ms, voiced_ms, partials or Partials(), is_auto=is_auto
+            )
         )
         self._transcribing.add(task)
         task.add_done_callback(self._transcribing.discard)
@@ -420,19 +488,17 @@ class Session:
     async def _understand(
         self,
         item: JsonObject,
-        trial: asyncio.Task[str],
+        trial: asyncio.Task[str | None],
         duration_ms: int,
         voiced_ms: int,
+        partials: Partials,
         *,
         is_auto: bool,
     ) -> None:
         about: JsonObject = {"item_id": item["id"], "content_index": 0}
         wanted = self._config["audio"]["input"]["transcription"] is not None
-        text = ""
-        try:
-            text = await trial
-        except TranscriptionFailed as error:
-            log.warning("! a turn could not be transcribed", reason=str(error))
+        text = await trial
+        if text is None:
             if wanted:
                 failure = {
                     "type": "transcription_error",
@@ -445,10 +511,12 @@ class Session:
         else:
             item["content"] = [{"type": "input_audio", "transcript": text}]
             if wanted:
+                if rest := partials.finish(text):
+                    self._emit_transcript_delta(item["id"], rest)
                 kind = "conversation.item.input_audio_transcription.completed"
                 usage = _transcription_usage(duration_ms, text)
                 self._emit({"type": kind, **about, "transcript": text, "usage": usage})
-        self._unanswered.append(Heard(text, voiced_ms))
+        self._unanswered.append(Heard(text or "", voiced_ms))
         self._owes_answer = self._owes_answer or is_auto
         self._answer_if_free()
 
@@ -457,6 +525,10 @@ class Session:
     def _answer_if_free(self) -> None:
         """Answer what the caller said, unless somebody is at it or the caller goes on."""
         if not self._owes_answer or self._response is not None or self._ears.speaking:
+            return
+        if self._engines.chat is not None and any(heard.text for heard in self._unanswered):
+            self._owes_answer = False
+            self._respond({}, None)
             return
         steps = self._reply()
         if steps:
@@ -483,18 +555,49 @@ class Session:
     async def _produce(
         self, writer: ResponseWriter, options: JsonObject, steps: list[Step] | None
     ) -> None:
-        if steps is None:
-            if self._transcribing:
-                await asyncio.wait(self._transcribing)
-            steps = self._decide(options)
-        for step in steps:
-            if isinstance(step, Say):
-                await self._say(writer, step.text[:_MOST_CHARS_SAID])
-            else:
-                writer.call_tool(step.name, step.arguments)
+        async with aclosing(self._steps(options, steps)) as coming:
+            async for step in coming:
+                if isinstance(step, Say):
+                    await self._say(writer, step.text[:_MOST_CHARS_SAID])
+                else:
+                    self._end_message(writer)
+                    writer.call_tool(step.name, step.arguments)
+        self._end_message(writer)
         writer.finish("completed", heard_ms=self._heard_ms)
         self._response = self._response_task = None
         self._answer_if_free()
+
+    async def _steps(
+        self, options: JsonObject, steps: list[Step] | None
+    ) -> AsyncGenerator[Step, None]:
+        """What a response does, step by step as it becomes known."""
+        if steps is None:
+            if self._transcribing:
+                await asyncio.wait(self._transcribing)
+            wish = str(options.get("instructions") or "")
+            if self._engines.chat is not None and not words_to_say(wish):
+                async with aclosing(self._ask_model(self._engines.chat, wish)) as answer:
+                    async for step in answer:
+                        yield step
+                return
+            steps = self._decide(options)
+        for step in steps:
+            yield step
+
+    async def _ask_model(self, chat: ChatModel, wish: str) -> AsyncGenerator[Step, None]:
+        """Let the language model answer all that was said and all that tools gave back."""
+        self._unanswered.clear()
+        self._tool_outputs.clear()
+        self._owes_answer = False
+        told = messages(self._config["instructions"], self._conversation.items, wish)
+        try:
+            async with aclosing(chat.answer(told, offered_tools(self._config))) as answer:
+                async for step in answer:
+                    yield step
+        except ChatFailed as error:
+            log.warning("! the language model did not answer", reason=str(error))
+            for step in self._mind.trouble():
+                yield step
 
     def _decide(self, options: JsonObject) -> list[Step]:
         if self._tool_outputs:
@@ -505,26 +608,45 @@ class Session:
         return self._mind.open(options.get("instructions") or "")
 
     async def _say(self, writer: ResponseWriter, text: str) -> None:
-        """Speak a text, the first sentence while the second is made."""
-        item_id = writer.begin_message()
-        if writer.is_spoken and self._event_audio is None:
-            self._mouth.begin(writer.id, item_id)
+        """Speak more of the response's message, one sentence while the next is made."""
+        item_id = writer.message_id
+        is_first = item_id is None
+        if item_id is None:
+            item_id = writer.begin_message()
+            if writer.is_spoken and self._event_audio is None:
+                self._mouth.begin(writer.id, item_id)
         speed = float(self._config["audio"]["output"]["speed"])
-        made_ms = 0
-        for number, sentence in enumerate(sentences(text)):
+        voice = self._speaker()
+        made_ms = self._spoken_ms.get(item_id, 0)
+        for sentence in sentences(text):
             if writer.is_spoken:
-                pcm = await self._engines.say(sentence, speed)
-                if number:
+                pcm = await self._engines.say(sentence, speed, voice)
+                if not is_first:
                     pcm = PAUSE_BETWEEN_SENTENCES + pcm
                 self._voice(writer, pcm)
                 made_ms += len(pcm) // _BYTES_PER_MS
                 writer.add_audio_ms(len(pcm) // _BYTES_PER_MS)
                 self._spoken_ms[item_id] = made_ms
-            for delta in _deltas(sentence, is_first=number == 0):
+            for delta in _deltas(sentence, is_first=is_first):
                 writer.delta(delta)
+            is_first = False
+
+    def _end_message(self, writer: ResponseWriter) -> None:
+        """Close the message that is open, if one is."""
+        if writer.message_id is None:
+            return
         if writer.is_spoken:
             self._mouth.complete(writer.id)
         writer.end_message()
+
+    def _speaker(self) -> str:
+        """The session's voice; another when it is none of ours."""
+        voice = self._config["audio"]["output"]["voice"]
+        if isinstance(voice, str) and voice in VOICES:
+            return voice
+        if not self._has_spoken:
+            log.warning("! no such voice; the default speaks", voice=voice, default=DEFAULT_VOICE)
+        return DEFAULT_VOICE
 
     def _voice(self, writer: ResponseWriter, pcm: bytes) -> None:
         if self._event_audio is None:

@@ -16,6 +16,14 @@ class EmbeddedSettings(BaseModel):
     facts_file: Path | None = Field(
         None, description="YAML with what the receptionist knows; a bakery when absent."
     )
+    chat_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="An OpenAI-compatible chat completions base URL, such as "
+        "http://127.0.0.1:11434/v1; answers instead of the rules.",
+    )
+    chat_model: str = Field("default", min_length=1, description="As that server names it.")
+    chat_api_key: SecretStr | None = Field(None, description="Only by environment.")
     api_key: SecretStr | None = Field(
         None, description="What clients must send as bearer; anyone may speak when absent."
     )

@@ -31,6 +31,13 @@ _TAIL_SAMPLES = SAMPLE_RATE_HZ * 60 // 1000
 _FADE_SAMPLES = SAMPLE_RATE_HZ * 5 // 1000
 _PAUSE_BYTES = 2 * SAMPLE_RATE_HZ * 180 // 1000
 
+DEFAULT_VOICE = "marin"
+VOICES = {
+    **dict.fromkeys(("marin", "alloy", "coral", "sage", "shimmer"), 1.0),
+    **dict.fromkeys(("cedar", "ash", "ballad", "echo", "verse"), 0.82),
+}
+"""The service's names, and how high each speaks: two voices, a woman's and a lower one."""
+
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"”\u2019)\]]*\s+(?=[\"“(\[]?[A-Z0-9])")
 _TITLES = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|[A-Z])\.$")
 _MAX_SENTENCE_CHARS = 400
@@ -102,22 +109,27 @@ class Voice:
         # The first synthesis builds the pronunciation tables (0.3 s).
         self._hibari("Ready.")
 
-    def say(self, sentence: str, speed: float = 1.0) -> bytes:
+    def say(self, sentence: str, speed: float = 1.0, voice: str = DEFAULT_VOICE) -> bytes:
         """Speak one sentence.
 
         Args:
             sentence: At most a few hundred characters.
             speed: 1.0 is the natural pace.
+            voice: A name of `VOICES`; any other is the default.
 
         Returns:
             Signed 16 bit little endian PCM at 8 kHz mono, speech near -20 dBFS,
             beginning 15 ms before the first sound; empty if nothing in the
             text can be spoken.
         """
-        spoken: Samples = self._hibari(pronounceable(sentence), speed=speed, seed=1)
+        pitch = VOICES.get(voice, 1.0)
+        # One speaker is all the wheel has. Played slower she is another, lower
+        # and larger; spoken faster by as much, she keeps the pace.
+        spoken: Samples = self._hibari(pronounceable(sentence), speed=speed / pitch, seed=1)
         if not spoken.size:
             return b""
-        return _finish(soxr.resample(spoken, self._hibari.sample_rate, SAMPLE_RATE_HZ))
+        played_hz = self._hibari.sample_rate * pitch
+        return finished(soxr.resample(spoken, played_hz, SAMPLE_RATE_HZ))
 
     def synthesise(self, text: str, speed: float = 1.0) -> bytes:
         """Speak a whole text, with a breath between sentences.
@@ -133,8 +145,15 @@ class Voice:
         return spoken + bytes(-len(spoken) % FRAME_BYTES)
 
 
-def _finish(samples: Samples) -> bytes:
-    """Trim, level, bend the peaks and fade the ends."""
+def finished(samples: Samples) -> bytes:
+    """Trim, level, bend the peaks and fade the ends.
+
+    Args:
+        samples: At 8 kHz, -1 to 1, speech near -25 dBFS.
+
+    Returns:
+        Signed 16 bit little endian PCM; empty when nothing is audible.
+    """
     audible = np.flatnonzero(np.abs(samples) > _AUDIBLE)
     if not audible.size:
         return b""

@@ -16,6 +16,8 @@ from agent.embedded.ears import (
 )
 from agent.embedded.engines import Engines
 from agent.embedded.mouth import Cut, Mouth, Started, Stopped
+from agent.embedded.partials import Partials
+from agent.embedded.semantic import Eagerness, wait_ms
 from agent.embedded.transcriber import Transcriber
 from agent.embedded.voice import Voice, pronounceable, sentences
 
@@ -171,3 +173,67 @@ def test_voice_level(voice: Voice) -> None:
     assert abs(pcm[0]) < 0.001
     assert abs(pcm[-1]) < 0.001
     assert voice.say("...") == b"" or len(voice.say("...")) < 16000
+
+
+def test_a_judged_pause_ends_sooner_or_later() -> None:
+    """What was said decides how much silence ends the turn, for this pause alone."""
+    endpointing = Endpointing(TurnDetection(silence_duration_ms=900, eagerness="auto"))
+    ended: list[int] = []
+    row = [0.9] * 10 + [0.0] * 6 + [0.9] * 4 + [0.0] * 40
+    for number, probability in enumerate(row, 1):
+        for fact in endpointing.hear(probability, number * CHUNK_MS):
+            if isinstance(fact, SpeechPaused) and number < 20:
+                endpointing.wait(300)
+            if isinstance(fact, SpeechStopped):
+                ended.append((number - 20) * CHUNK_MS)
+    assert ended == [-4 * CHUNK_MS + 0] or ended == [832]
+
+
+@pytest.mark.parametrize(
+    ("text", "eagerness", "is_complete", "wants_number", "expected"),
+    [
+        pytest.param("Yes.", "auto", True, False, 300, id="a whole phrase"),
+        pytest.param("I was thinking.", "auto", False, False, 500, id="anything else"),
+        pytest.param("I would like a baguette and", "auto", False, False, 900, id="conjunction"),
+        pytest.param("A baguette,", "auto", False, False, 900, id="comma"),
+        pytest.param("Five five five", "auto", False, False, 900, id="half a number"),
+        pytest.param("555-0", "auto", False, True, 900, id="half of the number asked for"),
+        pytest.param("555-0123.", "auto", False, True, 500, id="a whole number"),
+        pytest.param("At four.", "auto", True, False, 300, id="one figure is no dictation"),
+        pytest.param("", "auto", False, False, 500, id="nothing"),
+        pytest.param("Yes and", "low", False, False, 1620, id="patient"),
+        pytest.param("Yes.", "high", True, False, 300, id="eager, but after the words"),
+        pytest.param("Yes and", "high", False, False, 630, id="eager"),
+    ],
+)
+def test_semantic_wait(
+    text: str, eagerness: Eagerness, is_complete: bool, wants_number: bool, expected: int
+) -> None:
+    """A whole phrase is answered sooner, half a sentence is given time."""
+    wait = wait_ms(text, eagerness, is_complete=is_complete, wants_number=wants_number)
+    assert wait == expected
+
+
+@pytest.mark.parametrize(
+    ("heard", "final", "deltas"),
+    [
+        pytest.param(
+            ["What are", "What are your", "What are your opening ours"],
+            "What are your opening hours?",
+            ["", "What are", " your", " opening hours?"],
+            id="grows",
+        ),
+        pytest.param([], "Yes.", ["Yes."], id="short"),
+        pytest.param(
+            ["I can see", "I can see the", "Icy the"],
+            "Icy the sea.",
+            ["", "I can see", "", ""],
+            id="a contradiction is left to the end",
+        ),
+        pytest.param(["", ""], "", ["", "", ""], id="nothing"),
+    ],
+)
+def test_partials(heard: list[str], final: str, deltas: list[str]) -> None:
+    """Only what is sure is told, and no word is told twice."""
+    partials = Partials()
+    assert [*map(partials.hear, heard), partials.finish(final)] == deltas
