@@ -24,6 +24,7 @@ _ALPHABET = string.ascii_letters + string.digits
 MAX_EVENT_BYTES = 21 * 1024 * 1024
 # The whole session is echoed; the data channel carries 256 KiB at once.
 _MAX_SESSION_CHARS = 200 * 1024
+_MOST_IDLE_MS = 60_000
 _MAX_ITEM_CHARS = 64 * 1024
 
 _DEFAULT_INSTRUCTIONS = "You are a friendly receptionist. Be brief."
@@ -218,15 +219,27 @@ def _checked(field: str, value: object) -> object:
     if field == "output_modalities" and value not in _MODALITIES:
         raise Refused("invalid_value", 'Expected ["audio"] or ["text"].', where)
     if field == "tools":
-        _check_tools(value)
+        _check_tools(value, where)
+    if field == "max_output_tokens":
+        _check_most_tokens(value, where)
+    if field == "tool_choice" and value not in ("auto", "none", "required"):
+        is_named = isinstance(value, dict) and isinstance(value.get("name"), str)
+        if not is_named or value.get("type") != "function":  # type: ignore[attr-defined]
+            raise Refused("invalid_value", "Expected auto, none, required or a function.", where)
     return value
 
 
-def _check_tools(value: object) -> None:
+def _check_most_tokens(value: object, where: str) -> None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value != "inf" and not (is_number and 1 <= int(str(value)) <= 4096):
+        raise Refused("invalid_value", "Expected 1 to 4096 or 'inf'.", where)
+
+
+def _check_tools(value: object, path: str) -> None:
     if not isinstance(value, list):
-        raise Refused("invalid_value", "Expected a list for 'session.tools'.", "session.tools")
+        raise Refused("invalid_value", f"Expected a list for '{path}'.", path)
     for index, tool in enumerate(value):
-        where = f"session.tools[{index}]"
+        where = f"{path}[{index}]"
         if not isinstance(tool, dict) or tool.get("type") != "function":
             raise Refused("invalid_value", "Only function tools are served.", where)
         if not isinstance(tool.get("name"), str) or not tool["name"]:
@@ -296,6 +309,7 @@ def _checked_turn_detection(value: object, path: str) -> JsonObject | None:
     for field, most in limits.items():
         if not _is_number(merged[field]) or not 0 <= float(merged[field]) <= most:
             raise Refused("invalid_value", f"Expected 0 to {most:g}.", f"{path}.{field}")
+    _check_idle(merged["idle_timeout_ms"], f"{path}.idle_timeout_ms")
     _check_flags(merged, path)
     return merged
 
@@ -313,6 +327,12 @@ def _check_flags(detection: JsonObject, path: str) -> None:
     for field in ("create_response", "interrupt_response"):
         if not isinstance(detection[field], bool):
             raise Refused("invalid_value", "Expected true or false.", f"{path}.{field}")
+
+
+def _check_idle(value: object, path: str) -> None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 < int(str(value)) <= _MOST_IDLE_MS):
+        raise Refused("invalid_value", f"Expected null or 1 to {_MOST_IDLE_MS}.", path)
 
 
 def _is_number(value: object) -> bool:
@@ -363,15 +383,65 @@ def checked_response(options: object) -> JsonObject:
         raise Refused(
             "invalid_value", 'Expected ["audio"] or ["text"].', "response.output_modalities"
         )
-    if options.get("conversation", "auto") != "auto" or "input" in options:
+    if options.get("conversation", "auto") not in {"auto", "none"}:
+        raise Refused("invalid_value", "Expected 'auto' or 'none'.", "response.conversation")
+    _check_metadata(options.get("metadata"))
+    _check_tools(options.get("tools", []), "response.tools")
+    _check_most_tokens(options.get("max_output_tokens", "inf"), "response.max_output_tokens")
+    _check_response_audio(options.get("audio"))
+    if options.get("input") is not None:
+        options = {**options, "input": _checked_input(options["input"])}
+    return options
+
+
+def _check_metadata(metadata: object) -> None:
+    if metadata is None:
+        return
+    is_good = isinstance(metadata, dict) and len(metadata) <= 16
+    if not is_good or not all(
+        isinstance(value, str) and len(key) <= 64 and len(value) <= 512
+        for key, value in metadata.items()  # type: ignore[attr-defined]
+    ):
         raise Refused(
             "invalid_value",
-            "This server answers within the conversation only.",
-            "response.input" if "input" in options else "response.conversation",
+            "Expected at most 16 strings, keys up to 64 and values up to 512 characters.",
+            "response.metadata",
         )
-    if not isinstance(options.get("metadata") or {}, dict):
-        raise Refused("invalid_value", "Expected an object.", "response.metadata")
-    return options
+
+
+def _check_response_audio(audio: object) -> None:
+    if audio is None:
+        return
+    where = "response.audio"
+    output = audio.get("output") if isinstance(audio, dict) else None
+    if not isinstance(audio, dict) or not isinstance(output, dict):
+        raise Refused("invalid_value", "Expected an object with 'output'.", where)
+    only_known(audio, frozenset({"output"}), where)
+    only_known(output, frozenset({"format", "voice"}), f"{where}.output")
+    for field, value in output.items():
+        _checked_audio(field, value, f"{where}.output.{field}")
+
+
+def _checked_input(given: object) -> list[JsonObject]:
+    if not isinstance(given, list):
+        raise Refused("invalid_value", "Expected a list of items.", "response.input")
+    checked = []
+    for item in given:
+        if isinstance(item, dict) and item.get("type") == "item_reference":
+            if not isinstance(item.get("id"), str):
+                raise Refused("missing_required_parameter", "A reference needs an id.", "item.id")
+            checked.append(item)
+        else:
+            checked.append(checked_item(item))
+    return checked
+
+
+def text_of(item: Mapping[str, Any]) -> str:
+    """The words of a message item, typed or spoken; "" when it is none or has none."""
+    if item.get("type") != "message":
+        return ""
+    parts = (part.get("text") or part.get("transcript") or "" for part in item["content"])
+    return " ".join(part for part in parts if part)
 
 
 def checked_item(item: object) -> JsonObject:
@@ -463,6 +533,10 @@ class Conversation:
                 "invalid_value", f"Item with item_id not found: {item_id!r:.80}.", "item_id"
             )
         return item
+
+    def find(self, item_id: str) -> JsonObject | None:
+        """Find an item that may have been deleted since."""
+        return self._items.get(item_id)
 
     def add(self, item: JsonObject, after: object = None) -> str | None:
         """Put an item in its place.

@@ -25,7 +25,7 @@ class ResponseWriter:
 
     Args:
         emit: Takes each event.
-        conversation: Where its items go.
+        conversation: Where its items go; None keeps them out of it.
         session: As it was when the response began.
         options: The `response` object of response.create.
     """
@@ -33,12 +33,13 @@ class ResponseWriter:
     def __init__(
         self,
         emit: Emit,
-        conversation: Conversation,
+        conversation: Conversation | None,
         session: Mapping[str, Any],
         options: Mapping[str, Any],
     ) -> None:
         self.id = new_id("resp_")
         self.is_done = False
+        output = (options.get("audio") or {}).get("output") or {}
         modalities = options.get("output_modalities") or session["output_modalities"]
         self.is_spoken = modalities == ["audio"]
         self._emit = emit
@@ -46,13 +47,13 @@ class ResponseWriter:
         self._head: JsonObject = {
             "object": "realtime.response",
             "id": self.id,
-            "conversation_id": conversation.id,
+            "conversation_id": conversation.id if conversation else None,
             "output_modalities": modalities,
-            "max_output_tokens": session["max_output_tokens"],
+            "max_output_tokens": options.get("max_output_tokens", session["max_output_tokens"]),
             "audio": {
                 "output": {
-                    "format": session["audio"]["output"]["format"],
-                    "voice": session["audio"]["output"]["voice"],
+                    "format": output.get("format") or session["audio"]["output"]["format"],
+                    "voice": output.get("voice") or session["audio"]["output"]["voice"],
                 }
             },
             "metadata": options.get("metadata"),
@@ -231,7 +232,6 @@ class ResponseWriter:
         }
 
     def _add(self, item: JsonObject) -> None:
-        previous_item_id = self._conversation.add(item)
         # A copy: the item goes on changing after the event was queued.
         self._emit(
             {
@@ -241,17 +241,21 @@ class ResponseWriter:
                 "item": dict(item),
             }
         )
+        if self._conversation is None:
+            return
         self._emit(
             {
                 "type": "conversation.item.added",
-                "previous_item_id": previous_item_id,
+                "previous_item_id": self._conversation.add(item),
                 "item": dict(item),
             }
         )
 
     def _close(self, item: JsonObject, status: str) -> None:
         item["status"] = status
-        self._emit({"type": "conversation.item.done", "previous_item_id": None, "item": dict(item)})
+        if self._conversation is not None:
+            done = {"type": "conversation.item.done", "previous_item_id": None}
+            self._emit({**done, "item": dict(item)})
         self._emit(
             {
                 "type": "response.output_item.done",

@@ -10,7 +10,7 @@ Where there is no RTP, audio comes and goes inside events (`audio_in_events`):
 appended audio waits until `listen` hears it, the voice leaves as deltas, and
 the client tells by truncation what it has played.
 
-Orders of events: S1 to S7 and S10 of the protocol reference. Sockets,
+Orders of events: S1 to S8 and S10 of the protocol reference. Sockets,
 codecs and clocks belong to `call.py`, `media.py` and `websocket.py`; engines are awaited, never
 called. A client's mistake becomes an `error` event; the session lives on.
 """
@@ -38,6 +38,7 @@ from agent.embedded.ears import (
 )
 from agent.embedded.engines import Engines
 from agent.embedded.event_audio import EventAudio, deltas
+from agent.embedded.idle import IdleWatch
 from agent.embedded.mind import Heard, Mind, Say, Step, words_to_say
 from agent.embedded.mouth import Cut, Mouth, Started
 from agent.embedded.partials import EVERY_MS, Partials
@@ -52,6 +53,7 @@ from agent.embedded.protocol import (
     new_id,
     offered_tools,
     parse_client_event,
+    text_of,
     turn_detection,
 )
 from agent.embedded.response import AUDIO_IN_MS_PER_TOKEN, ResponseWriter
@@ -66,6 +68,9 @@ _BYTES_PER_MS = SAMPLE_RATE_HZ * 2 // 1000
 _WORDS_PER_DELTA = 3
 _LEAST_COMMIT_MS = 100
 _MOST_EARLY = 64
+_MOST_ASIDES = 8
+STILL_THERE = "Are you still there?"
+"""What a caller is told who says nothing, where the client asks for that."""
 # A mind is brief; a client's greeting of this length takes two minutes to say.
 _MOST_CHARS_SAID = 2000
 
@@ -139,6 +144,9 @@ class Session:
         self._heard_ms = 0
         self._appended_bytes = 0
         self._playing_until_ms = 0
+        self._idle = IdleWatch()
+        self._rulebook = engines.rulebook
+        self._asides: dict[str, tuple[ResponseWriter, asyncio.Task[None]]] = {}
         self._handlers: dict[str, Callable[[JsonObject], None]] = {
             "session.update": self._update_session,
             "input_audio_buffer.append": self._append_audio,
@@ -318,6 +326,12 @@ class Session:
 
     def _create_response(self, event: JsonObject) -> None:
         options = checked_response(event.get("response"))
+        for item in options.get("input") or ():
+            if item["type"] == "item_reference":
+                self._conversation.get(item["id"])
+        if options.get("conversation") == "none":
+            self._respond_aside(options)
+            return
         if self._response is not None:
             raise Refused(
                 "conversation_already_has_active_response",
@@ -327,6 +341,12 @@ class Session:
 
     def _cancel_response(self, event: JsonObject) -> None:
         wanted = event.get("response_id")
+        if isinstance(wanted, str) and wanted in self._asides:
+            self._mouth.complete(wanted)
+            writer, task = self._asides.pop(wanted)
+            task.cancel()
+            writer.finish("cancelled", {"type": "cancelled", "reason": "client_cancelled"})
+            return
         if self._response is None or (wanted is not None and wanted != self._response.id):
             raise Refused(
                 "response_cancel_not_active", "Cancellation failed: no active response found"
@@ -342,7 +362,34 @@ class Session:
             return
         for fact in self._ears.hear(pcm, over_agent=self._agent_speaks()):
             self._on_fact(fact)
+        self._tell_idle()
         self._transcribe_so_far()
+
+    def _tell_idle(self) -> None:
+        """S8: when nobody has said anything for long, the silence becomes the caller's turn."""
+        assert self._tasks is not None
+        detection = self._config["audio"]["input"]["turn_detection"]
+        now_ms = self._ears.now_ms
+        since_ms = self._idle.due(
+            now_ms,
+            detection and detection.get("idle_timeout_ms"),
+            agent_speaks=self._agent_speaks() or self._response is not None,
+        )
+        if since_ms is None:
+            return
+        item_id = new_id("item_")
+        self._emit(
+            {
+                "type": "input_audio_buffer.timeout_triggered",
+                "audio_start_ms": since_ms,
+                "audio_end_ms": now_ms,
+                "item_id": item_id,
+            }
+        )
+        silence = self._tasks.create_task(_no_words())
+        self._commit(item_id, silence, now_ms - since_ms, 0, is_auto=False)
+        if self._takes_turns("create_response"):
+            self._respond({}, [Say(STILL_THERE)])
 
     def _agent_speaks(self) -> bool:
         """Whether the caller hears the agent; a guess where the client plays the audio."""
@@ -350,6 +397,7 @@ class Session:
 
     def _on_fact(self, fact: SpeechFact) -> None:
         if isinstance(fact, SpeechStarted):
+            self._idle.disarm()
             self._turn = _Turn(new_id("item_"), fact.start_ms, told_ms=fact.start_ms)
             self._emit(
                 {
@@ -547,6 +595,7 @@ class Session:
     def _respond(self, options: JsonObject, steps: list[Step] | None) -> None:
         """Begin a response; without steps, what it does is decided once transcripts are there."""
         assert self._tasks is not None
+        self._idle.disarm()
         writer = ResponseWriter(self._emit, self._conversation, self._config, options)
         self._response = writer
         writer.begin()
@@ -565,6 +614,8 @@ class Session:
         self._end_message(writer)
         writer.finish("completed", heard_ms=self._heard_ms)
         self._response = self._response_task = None
+        now_ms = self._ears.now_ms
+        self._idle.answered(now_ms, max(0, self._playing_until_ms - now_ms))
         self._answer_if_free()
 
     async def _steps(
@@ -599,7 +650,46 @@ class Session:
             for step in self._mind.trouble():
                 yield step
 
+    def _respond_aside(self, options: JsonObject) -> None:
+        """Begin a response outside the conversation, beside whatever else is going on."""
+        assert self._tasks is not None
+        if len(self._asides) >= _MOST_ASIDES:
+            raise Refused(
+                "conversation_already_has_active_response",
+                f"There are {_MOST_ASIDES} responses outside the conversation in progress.",
+            )
+        writer = ResponseWriter(self._emit, None, self._config, options)
+        writer.begin()
+        task = self._tasks.create_task(self._produce_aside(writer, options))
+        self._asides[writer.id] = (writer, task)
+
+    async def _produce_aside(self, writer: ResponseWriter, options: JsonObject) -> None:
+        mind = Mind(self._rulebook, options.get("instructions") or self._config["instructions"])
+        for step in self._decide_on_input(mind, options):
+            if isinstance(step, Say):
+                await self._say(writer, step.text[:_MOST_CHARS_SAID])
+            else:
+                self._end_message(writer)
+                writer.call_tool(step.name, step.arguments)
+        self._end_message(writer)
+        self._asides.pop(writer.id, None)
+        writer.finish("completed")
+
+    def _decide_on_input(self, mind: Mind, options: JsonObject) -> list[Step]:
+        """Answer the items a response was given instead of the conversation."""
+        items = [
+            self._conversation.find(item["id"]) if item["type"] == "item_reference" else item
+            for item in options.get("input") or ()
+        ]
+        words = " ".join(text_of(item) for item in items if item and item.get("role") == "user")
+        if not words or words_to_say(options.get("instructions") or ""):
+            return mind.open(options.get("instructions") or "")
+        tools = offered_tools({**self._config, **options})
+        return mind.reply(Heard(words), tools, self._local_time())
+
     def _decide(self, options: JsonObject) -> list[Step]:
+        if options.get("input") is not None:
+            return self._decide_on_input(self._mind, options)
         if self._tool_outputs:
             outputs, self._tool_outputs = self._tool_outputs, []
             return [s for name, output in outputs for s in self._mind.tool_output(name, output)]
@@ -681,7 +771,10 @@ class Session:
         self._stop_generating(reason)
 
     def _truncate(self, item_id: str, end_ms: int) -> None:
-        item = self._conversation.get(item_id)
+        item = self._conversation.find(item_id)
+        if item is None:
+            # Deleted, or never in the conversation: nothing is remembered of it.
+            return
         item["content"] = [{"type": "output_audio", "transcript": ""}]
         self._spoken_ms[item_id] = end_ms
         self._emit(
@@ -701,6 +794,10 @@ class Session:
         task.cancel()
         details = {"type": "cancelled", "reason": reason}
         writer.finish("cancelled", details, heard_ms=self._heard_ms)
+
+
+async def _no_words() -> str | None:
+    return ""
 
 
 def _as_text(event: JsonObject) -> str:
