@@ -441,9 +441,8 @@ class Mind:
         if any(m.exact and m.intent not in {"yes", "weather"} for m in meanings):
             return []
         words = self._rules.without_fillers(plain_words(text))
-        place = self._place_in(words, {}) or titled(
-            re.sub(r"^(?:(?:in|for|at|it's|it is|the weather|weather)\s)+", "", words)
-        )
+        bare = re.sub(r"^(?:(?:in|and|for|at|it's|it is|the weather|weather)\s)+", "", words)
+        place = self._place_in(words, {}) or self._place_in("", {"place": bare})
         return self._ask_weather(place, tools)
 
     def _argument_given(

@@ -84,7 +84,9 @@ _MONTH = "|".join(_MONTHS)
 _DAY_MONTH = re.compile(rf"\b(?:the )?(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({_MONTH})\b")
 _MONTH_DAY = re.compile(rf"\b({_MONTH}) (?:the )?(\d{{1,2}})(?:st|nd|rd|th)?\b")
 _HALF = r"(?:in the (?:morning|afternoon|evening)|tonight|a ?m|p ?m|o'?clock)"
-_PAST = re.compile(rf"\b(?:at )?(half|quarter|\d{{1,2}}) (past|to) (\d{{1,2}})( {_HALF})?\b")
+_PAST = re.compile(
+    rf"\b(?:at )?(half|how|have|quarter|\d{{1,2}}) (past|to) (\d{{1,2}})( {_HALF})?\b"
+)
 _CLOCK = re.compile(rf"\b(at |by )?(\d{{1,2}})(?: ([0-5]\d))?( {_HALF})?\b(?! \d)")
 _NOON = re.compile(r"\b(?:at )?(noon|midday|midnight)\b")
 # A bare "at seven" by telephone means the evening; from here on, the morning.
@@ -300,7 +302,9 @@ def _time(words: str, *, asked: bool) -> tuple[Any, str]:
         return "00:00" if found.group(1) == "midnight" else "12:00", _without(words, found)
     if found := _PAST.search(words):
         part = found.group(1)
-        minutes = {"half": 30, "quarter": 15}.get(part) or int(part if part.isdigit() else 0)
+        minutes = {"half": 30, "how": 30, "have": 30, "quarter": 15}.get(part) or int(
+            part if part.isdigit() else 0
+        )
         hour = int(found.group(3))
         if found.group(2) == "to":
             hour, minutes = hour - 1, 60 - minutes

@@ -25,6 +25,10 @@ COMMON_WORDS = frozenset(
 
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 _LOOSE_FROM_CHARS = 5
+# In front of other figures this is what is left of a "five" on a noisy line.
+_HEARD_FIVE = re.compile(
+    r"\b(?:by|bye|fife|hive)\b(?= (?:\d|zero|one|two|three|four|five|six|seven|eight|nine))"
+)
 # "Bye" after thanks or no is heard as "by" and "buy" on a noisy line.
 _HEARD_BYE = re.compile(
     r"^((?:no|ok|okay|great|good|well|thanks?|think|cheers)\b.*) (?:by|buy|boy)$"
@@ -81,6 +85,7 @@ def digits_in(text: str) -> str:
     words = plain_words(text).replace("-", " ")
     words = re.sub(r"\b(double|triple) (\w+)", _repeated, words)
     words = re.sub(r"\b(?:oh|o)\b", "zero", words)
+    words = _HEARD_FIVE.sub("five", words)
     return "".join(char for char in alpha2digit(words, "en") if char.isdigit())
 
 
