@@ -35,6 +35,7 @@ install-dev: $(VENV)/.installed-dev
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@command -v sipp >/dev/null && command -v chromedriver >/dev/null || { echo 'installing $(TEST_PACKAGES) ...'; \
 		$(APT) update && $(APT) install -y --no-install-recommends $(TEST_PACKAGES); }
+	@command -v npm >/dev/null || { echo 'installing npm ...'; $(APT) install -y --no-install-recommends nodejs npm; }
 	@echo 'adding what the tests need to $(VENV) ...'
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
