@@ -283,7 +283,7 @@ def _checked_audio(field: str, value: object, path: str) -> object:
         raise Refused("invalid_value", "Expected an object.", path)
     if field == "format":
         kind = value.get("type") if value else None
-        if kind not in {"audio/pcm", "audio/pcmu", "audio/pcma"}:
+        if kind not in ("audio/pcm", "audio/pcmu", "audio/pcma"):
             raise Refused("invalid_value", "Expected audio/pcm, audio/pcmu or audio/pcma.", path)
         assert isinstance(value, dict)
         only_known(value, frozenset({"type", "rate"}), path)
@@ -383,7 +383,7 @@ def checked_response(options: object) -> JsonObject:
         raise Refused(
             "invalid_value", 'Expected ["audio"] or ["text"].', "response.output_modalities"
         )
-    if options.get("conversation", "auto") not in {"auto", "none"}:
+    if options.get("conversation", "auto") not in ("auto", "none"):
         raise Refused("invalid_value", "Expected 'auto' or 'none'.", "response.conversation")
     _check_metadata(options.get("metadata"))
     _check_tools(options.get("tools", []), "response.tools")
@@ -457,7 +457,7 @@ def checked_item(item: object) -> JsonObject:
     kind = item.get("type")
     if kind == "message":
         _check_message(item)
-    elif kind in {"function_call", "function_call_output"}:
+    elif kind in ("function_call", "function_call_output"):
         needed = ("call_id", "output") if kind == "function_call_output" else ("name", "arguments")
         for field in needed:
             if not isinstance(item.get(field), str):
@@ -480,9 +480,10 @@ def checked_item(item: object) -> JsonObject:
 
 
 def _check_message(item: JsonObject) -> None:
-    allowed = {"user": {"input_text"}, "system": {"input_text"}, "assistant": {"output_text"}}
+    # Lists, not sets: a stranger's value may be one that cannot be hashed.
+    allowed = {"user": ["input_text"], "system": ["input_text"], "assistant": ["output_text"]}
     role, content = item.get("role"), item.get("content")
-    if role not in allowed:
+    if not isinstance(role, str) or role not in allowed:
         raise Refused("invalid_value", "Expected user, assistant or system.", "item.role")
     if not isinstance(content, list):
         raise Refused(

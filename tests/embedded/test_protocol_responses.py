@@ -81,7 +81,24 @@ async def test_cancel_one_of_them(url: str) -> None:
     ("response", "param"),
     [
         pytest.param({"conversation": "mine"}, "response.conversation", id="conversation"),
+        pytest.param({"conversation": []}, "response.conversation", id="conversation is a list"),
         pytest.param({"input": "hello"}, "response.input", id="input is no list"),
+        pytest.param({"input": [{"type": {}}]}, "item.type", id="type is an object"),
+        pytest.param(
+            {"input": [{"type": "message", "role": [], "content": []}]},
+            "item.role",
+            id="role is a list",
+        ),
+        pytest.param(
+            {"input": [{"type": "message", "role": "user", "content": [{"type": []}]}]},
+            "item.content",
+            id="part type is a list",
+        ),
+        pytest.param(
+            {"audio": {"output": {"format": {"type": []}}}},
+            "response.audio.output.format",
+            id="format is a list",
+        ),
         pytest.param({"input": [{"type": "x"}]}, "item.type", id="unknown item"),
         pytest.param(
             {"input": [{"type": "item_reference", "id": "item_x"}]}, "item_id", id="unknown id"
