@@ -32,6 +32,7 @@ _PREFIX = "TRUNKLINE_"
 _OTHER_VARIABLES = {"TRUNKLINE_CONFIG", "TRUNKLINE_ADMIN_TOKEN"}
 _SECRETS = {
     ("realtime", "api_key"): "OPENAI_API_KEY, TRUNKLINE_REALTIME__API_KEY or realtime.api_key_file",
+    ("embedded", "chat_api_key"): "TRUNKLINE_EMBEDDED__CHAT_API_KEY",
     ("admin", "token"): "TRUNKLINE_ADMIN_TOKEN or admin.token_file",
 }
 _SECRET_WORDS = ("key", "token", "password", "secret", "url")

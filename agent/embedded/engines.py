@@ -65,10 +65,6 @@ class _Tones:
         return (_TONE_LEVEL * np.sin(2 * np.pi * _TONE_HZ * at_s)).astype("<i2").tobytes()
 
 
-class EngineMissing(Exception):
-    """A part of the embedded server is not installed; the text says how to get it."""
-
-
 class Engines:
     """Everything that is loaded once. Close it when the last session is gone.
 

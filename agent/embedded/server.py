@@ -40,7 +40,7 @@ from starlette.websockets import WebSocket
 from agent.embedded.access import Access, bearer, life_of
 from agent.embedded.call import InvalidOffer, RealtimeCall
 from agent.embedded.doorstep import Doorstep
-from agent.embedded.engines import EngineMissing, Engines
+from agent.embedded.engines import Engines
 from agent.embedded.media import Pacer
 from agent.embedded.protocol import (
     MAX_EVENT_BYTES,
@@ -345,7 +345,6 @@ async def run_server(
         on_ready: Told the base URL, `http://127.0.0.1:41234/v1`, once calls can come.
 
     Raises:
-        EngineMissing: The extra `embedded` is not installed.
         ValueError: The facts file is not what it should be.
         OSError: The address cannot be listened on, or the facts file not read.
     """
@@ -375,6 +374,8 @@ async def run_server(
                     serving.cancel()
         finally:
             engines.close()
+            if engines.chat is not None:
+                await engines.chat.close()
 
 
 def _listen(address: str) -> socket.socket:
@@ -399,7 +400,7 @@ def serve_forever(settings: EmbeddedSettings, script: Script | None = None) -> N
     """
     try:
         asyncio.run(_serve(settings, script))
-    except (EngineMissing, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"trunkline realtime: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
 
