@@ -131,7 +131,9 @@ class RealtimeCall:
         self._transceiver = audio
         if not self.session.opens_channel and self._pc.sctp is not None:
             self._pc.sctp.start = _never  # type: ignore[method-assign, assignment]
-        await self._pc.setLocalDescription(await self._pc.createAnswer())
+        # A client that goes away now must not cut gathering short: its sockets would be lost.
+        gathering = self._pc.setLocalDescription(await self._pc.createAnswer())
+        await asyncio.shield(asyncio.ensure_future(gathering))
         answer = self._pc.localDescription.sdp
         return "\r\n".join(answer.splitlines()) + "\r\n"
 

@@ -114,6 +114,8 @@ class FakeSession:
         self._decoder = OpusDecoder()
         self._timestamp = 0
         self._responses = 0
+        self._gathering: asyncio.Future[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.pc = RTCPeerConnection(
             RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
@@ -126,7 +128,10 @@ class FakeSession:
         await self.pc.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
         transceiver: RTCRtpTransceiver = self.pc.getTransceivers()[0]
         transceiver.direction = "sendrecv"
-        await self.pc.setLocalDescription(await self.pc.createAnswer())
+        # Cut short, gathering and closing would each leave a socket behind.
+        gathering = self.pc.setLocalDescription(await self.pc.createAnswer())
+        self._gathering = asyncio.ensure_future(gathering)
+        await asyncio.shield(self._gathering)
         if not self._manners.channel:
             sctp: Any = self.pc.sctp
             sctp.start = _never
@@ -204,6 +209,13 @@ class FakeSession:
 
     async def close(self) -> None:
         """End everything of this call."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        if self._gathering is not None:
+            await asyncio.wait((self._gathering,))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -291,6 +303,7 @@ class FakeRealtimeApi:
         self.manners = manners
         self.url = ""
         self.sessions: list[FakeSession] = []
+        self.made: list[FakeSession] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         """Method, path and headers of every request."""
         self.hung_up: list[str] = []
@@ -331,6 +344,7 @@ class FakeRealtimeApi:
             return status, {**kind, **manners.headers}, text
         parts = _multipart(headers["content-type"], body)
         session = FakeSession(manners, f"rtc_u0_{next(self._numbers)}")
+        self.made.append(session)
         session.model_session = json.loads(parts["session"])
         answer = manners.answer(await session.answer(parts["sdp"].decode()))
         self.sessions.append(session)
@@ -370,7 +384,7 @@ async def open_fake(
         for task in list(connections):
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
-        for session in api.sessions:
+        for session in api.made:
             await session.close()
 
 
