@@ -215,6 +215,7 @@ def _measure(
     switchboard: Switchboard, journal: SqlJournal, endpoint: SipEndpoint | None
 ) -> dict[str, tuple[str, float]]:
     """What this process carries now; most of it is 0 when nobody calls."""
+    open_files = _open_files()
     return {
         "calls": ("Calls that ring or talk", switchboard.call_count),
         "pjsip_calls": ("Call slots in use inside PJSIP", endpoint.pj_calls if endpoint else 0),
@@ -224,25 +225,31 @@ def _measure(
         ),
         "journal_waiting": ("Records not yet in the database", journal.waiting),
         "journal_dropped": ("Records lost since the start", journal.dropped),
-        "udp_sockets": ("Open UDP sockets: SIP, RTP and ICE", _udp_sockets()),
+        "udp_sockets": ("Open UDP sockets: SIP, RTP and ICE", _udp_sockets(open_files)),
         "tasks": ("Tasks on the event loop", len(asyncio.all_tasks())),
-        "open_files": ("Open file descriptors", len(list(Path("/proc/self/fd").iterdir()))),
+        "open_files": ("Open file descriptors", len(open_files)),
         "threads": ("Threads of the process", len(list(Path("/proc/self/task").iterdir()))),
     }
 
 
-def _udp_sockets() -> int:
-    """Count ours among the machine's, by inode (proc(5), /proc/net/udp)."""
-    held = set()
+def _open_files() -> list[str]:
+    """What each open descriptor leads to, a path or `socket:[INODE]` (proc(5))."""
+    found = []
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # the one this loop itself has open
-            held.add(str(descriptor.readlink()))
+            found.append(str(descriptor.readlink()))
+    return found
+
+
+def _udp_sockets(open_files: list[str]) -> int:
+    """Count ours among the machine's, by inode (proc(5), /proc/net/udp)."""
     inodes = (
         line.split()[9]
         for table in ("udp", "udp6")
         if (file := Path("/proc/self/net") / table).exists()
         for line in file.read_text().splitlines()[1:]
     )
+    held = set(open_files)
     return sum(f"socket:[{inode}]" in held for inode in inodes)
 
 

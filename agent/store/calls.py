@@ -3,8 +3,7 @@
 Rows become plain frozen values here; the API and the terminal show them without
 knowing SQL. Lists are newest first and are continued by a cursor that names the
 last call seen, so that calls arriving meanwhile shift nothing. The rows are
-written by the journal; the one thing decided here is that a call whose process
-died is over.
+written by the journal.
 """
 
 import base64
@@ -22,9 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.call.events import Speaker
 from agent.call.records import Ending, ToolStatus
-from agent.store.database import Database, DatabaseUnavailable, explain
+from agent.store.database import FAILURES, Database, DatabaseUnavailable, explain
 from agent.store.tables import call_events, calls, storable, tool_calls, turns
-from agent.store.workers import mark_orphans, this_worker
 
 CallState = Literal["ringing", "active", "ended"]
 MAX_LIMIT = 200
@@ -200,24 +198,10 @@ class CallLog:
             async with self._database.engine.connect() as connection:
                 rows = (await connection.execute(query)).all()
                 items = await _with_figures(connection, rows[:limit])
-        except (sa.exc.DBAPIError, OSError) as error:
+        except FAILURES as error:
             raise DatabaseUnavailable(explain(error, self._database.name)) from error
         is_last = len(rows) <= limit
         return CallPage(items, None if is_last else _write_cursor(items[-1]))
-
-    async def mark_orphans(self, now: datetime) -> int:
-        """End the calls of processes that died, and say how many there were.
-
-        Calls of this process, and of others that are alive, are let be.
-
-        Raises:
-            DatabaseUnavailable: The database does not answer.
-        """
-        try:
-            async with self._database.engine.begin() as connection:
-                return await mark_orphans(connection, this_worker(), now)
-        except (sa.exc.DBAPIError, OSError) as error:
-            raise DatabaseUnavailable(explain(error, self._database.name)) from error
 
     async def get_call(self, call_id: str) -> CallDetail | None:
         """Read one call with its turns, tool calls and events; None if there is none.
@@ -228,7 +212,7 @@ class CallLog:
         try:
             async with self._database.engine.connect() as connection:
                 return await _read_call(connection, storable(call_id))
-        except (sa.exc.DBAPIError, OSError) as error:
+        except FAILURES as error:
             raise DatabaseUnavailable(explain(error, self._database.name)) from error
 
 

@@ -37,6 +37,8 @@ from agent.store.tables import dump_json
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 BUSY_TIMEOUT_MS = 1000
 CONNECT_TIMEOUT_S = 5
+FAILURES = (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError)
+"""How a database that cannot be used shows; the second: every connection of the pool is taken."""
 # Any number of our own: two programs that upgrade one PostgreSQL take turns.
 _UPGRADE_LOCK = 0x7472756E6B
 
@@ -248,7 +250,7 @@ def _who() -> str:
 def _explained(url: URL) -> Iterator[None]:
     try:
         yield
-    except (sa.exc.DBAPIError, OSError) as error:
+    except FAILURES as error:
         raise DatabaseUnavailable(explain(error, _shown(url))) from error
 
 

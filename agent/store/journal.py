@@ -38,7 +38,7 @@ from agent.call.records import (
     ToolCallRecord,
     TurnRecord,
 )
-from agent.store.database import Database, DatabaseUnavailable, explain
+from agent.store.database import FAILURES, Database, DatabaseUnavailable, explain
 from agent.store.tables import Upsert, call_events, calls, insert_into, tool_calls, turns
 from agent.store.workers import (
     RENEW_EVERY_S,
@@ -149,7 +149,7 @@ class SqlJournal:
         while True:
             try:
                 await self.beat(now())
-            except (sa.exc.DBAPIError, OSError) as error:
+            except FAILURES as error:
                 # The next beat is soon, and the writer says when the database is gone.
                 log.debug("! heartbeat not written", reason=explain(error, self._database.name))
             await asyncio.sleep(RENEW_EVERY_S)
@@ -164,7 +164,7 @@ class SqlJournal:
         while True:
             try:
                 return await self.beat(now())
-            except (sa.exc.DBAPIError, OSError) as error:
+            except FAILURES as error:
                 if time.monotonic() > deadline_s:
                     raise DatabaseUnavailable(explain(error, self._database.name)) from error
             await asyncio.sleep(_RETRY_FIRST_S)

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 import structlog
 from pydantic import SecretStr
 
-from agent.store.database import Database, DatabaseUnavailable, explain
+from agent.store.database import FAILURES, Database, DatabaseUnavailable, explain
 from agent.store.tables import api_tokens, storable
 
 log = structlog.get_logger()
@@ -91,7 +91,7 @@ class Tokens:
         except sa.exc.IntegrityError:
             msg = f"token name: {name!r} is taken, choose another"
             raise TokenError(msg) from None
-        except (sa.exc.DBAPIError, OSError) as error:
+        except FAILURES as error:
             raise DatabaseUnavailable(explain(error, self._database.name)) from error
         return token
 
@@ -112,7 +112,7 @@ class Tokens:
         try:
             async with self._database.engine.connect() as connection:
                 row = (await connection.execute(query)).one_or_none()
-        except (sa.exc.DBAPIError, OSError) as error:
+        except FAILURES as error:
             raise DatabaseUnavailable(explain(error, self._database.name)) from error
         if row is None:
             return None
@@ -129,7 +129,7 @@ class Tokens:
                 await connection.execute(
                     sa.update(api_tokens).where(api_tokens.c.name == name).values(last_used_at=now)
                 )
-        except (sa.exc.DBAPIError, OSError) as error:
+        except FAILURES as error:
             # Whoever reads must not be turned away because this could not be noted.
             log.debug("! use of a token not noted", reason=explain(error, self._database.name))
 

@@ -22,7 +22,7 @@ from agent.store.database import Database, open_database, upgrade
 from agent.store.journal import open_journal
 from agent.store.settings import DatabaseSettings
 from agent.store.tables import calls, processes
-from agent.store.workers import SILENCE_MEANS_DEAD_S, this_worker
+from agent.store.workers import SILENCE_MEANS_DEAD_S, mark_orphans, this_worker
 from tests.store.telling import NOON, answered, ended, event, offered, tool, turn
 
 
@@ -351,6 +351,6 @@ async def test_orphans(
             await connection.execute(
                 sa.insert(processes).values(worker=worker, started_at=seen_at, seen_at=seen_at)
             )
-    assert await CallLog(database).mark_orphans(now) == (expected == "ended")
-    async with database.engine.connect() as connection:
+    async with database.engine.begin() as connection:
+        assert await mark_orphans(connection, HERE, now) == (expected == "ended")
         assert await connection.scalar(sa.select(calls.c.state)) == expected
