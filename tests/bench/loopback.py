@@ -12,8 +12,6 @@ it uses above the idle process. Cores may be shared: compare ratios, not absolut
 """
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,30 +25,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.measure import cpu_s, keep, machine, percentile, rss_mb
 from tests.fakes.trunkline import Served, plain_environment, serving
 
 SAY = ("When are you open on Saturday?", "What kinds of bread do you sell?")
 MEDIA_S = 20
 WARM_UP_S = 4
-OUTPUT = Path("build/bench/loopback.json")
-
-
-def cpu_s(pid: int) -> float:
-    """User and system seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def rss_mb(pid: int) -> float:
-    """Resident memory of a process, MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def percentile(values: Sequence[float], percent: int) -> float | None:
-    """The value below which so many percent lie; None of nothing."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else None
 
 
 def start(served: Served, module: str, *arguments: str) -> subprocess.Popen[str]:
@@ -158,19 +138,6 @@ def media(calls: int) -> dict[str, Any]:
     }
 
 
-def machine() -> str:
-    """What the figures were measured on."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
-
-
 def main() -> None:
     """Measure, print tables, keep the figures."""
     console = Console()
@@ -206,11 +173,7 @@ def main() -> None:
             f"{row['answer_delay_ms']:.0f} ms",
         )
     console.print(table)
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(
-        json.dumps({"machine": machine(), "conversation": talks, "media": streams}, indent=2)
-    )
-    console.print(f"written to {OUTPUT}")
+    console.print(f"written to {keep('loopback', {'conversation': talks, 'media': streams})}")
 
 
 if __name__ == "__main__":
