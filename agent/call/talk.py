@@ -1,0 +1,104 @@
+"""The talk itself: from the greeting until somebody ends it.
+
+Events of the agent's leg come in; what follows from them is decided by `Conversation`
+and `Farewell`, which know no clock and do no I/O, and is done here.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from agent.call.bridge import Bridge
+from agent.call.conversation import Conversation
+from agent.call.diary import Diary
+from agent.call.events import (
+    AgentError,
+    AgentGone,
+    CallerTextFailed,
+    CallEvent,
+    ResponseEnded,
+    ToolCallRequested,
+)
+from agent.call.farewell import Farewell
+from agent.call.ports import AgentLeg, AgentProfile, Toolbox
+from agent.call.records import Ending
+from agent.call.settings import LimitSettings
+from agent.call.tasks import Tasks
+from agent.call.tool_use import ToolUse
+
+_FAREWELL_CHECK_S = 0.02
+
+
+class Talk:
+    """One conversation over two joined legs.
+
+    Attributes:
+        usage: Tokens by kind, summed.
+    """
+
+    def __init__(
+        self, agent: AgentLeg, bridge: Bridge, toolbox: Toolbox, diary: Diary, limits: LimitSettings
+    ) -> None:
+        """Take legs that can hear and speak."""
+        self._agent = agent
+        self._diary = diary
+        self._limits = limits
+        self._conversation = Conversation(diary.call_id, bridge.caller_track, bridge.agent_track)
+        self._farewell = Farewell(int(limits.goodbye_timeout_s * 1000))
+        self._tools = ToolUse(toolbox, agent, self._farewell, diary)
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """Tokens of all responses so far, summed by kind."""
+        return self._conversation.usage
+
+    async def run(self, profile: AgentProfile) -> Ending:
+        """Greet, then serve the conversation until somebody ends it."""
+        self._agent.greet(profile.greeting)
+        try:
+            async with asyncio.timeout(self._limits.max_call_s), Tasks() as tasks:
+                said_goodbye = tasks.start(self._hang_up_when_heard())
+                talk = tasks.start(self._follow(tasks))
+                done, _ = await asyncio.wait(
+                    (said_goodbye, talk), return_when=asyncio.FIRST_COMPLETED
+                )
+                return (said_goodbye if said_goodbye in done else talk).result()
+        except TimeoutError:
+            return Ending("trunkline", f"maximum duration of {self._limits.max_call_s} s reached")
+        finally:
+            for record in self._conversation.finish(self._diary.now_ms()):
+                self._diary.tell(record)
+
+    async def _follow(self, tasks: Tasks) -> Ending:
+        async for event in self._agent.events():
+            outcome = self._conversation.receive(event, self._diary.now_ms())
+            if outcome.clear_ear:
+                self._diary.note("barge_in", flushed_ms=self._agent.flush())
+            for record in outcome.records:
+                self._diary.tell(record)
+            self._farewell.receive(event)
+            match event:
+                case ToolCallRequested():
+                    tasks.start(self._tools.use(event))
+                case AgentGone(reason):
+                    return Ending("realtime", reason)
+                case _:
+                    self._note_trouble(event)
+        return Ending("realtime", "the session ended")
+
+    async def _hang_up_when_heard(self) -> Ending:
+        while not self._farewell.is_due(self._diary.now_ms(), self._agent.buffered_ms()):  # noqa: ASYNC110 - what waits for the ear changes every tick, without events
+            await asyncio.sleep(_FAREWELL_CHECK_S)
+        return Ending("agent", "hung up")
+
+    def _note_trouble(self, event: CallEvent) -> None:
+        """What went wrong at the far end belongs into the log, in its own words."""
+        note = self._diary.note
+        match event:
+            case AgentError(code, message):
+                note("agent_error", code=code, message=message)
+            case CallerTextFailed(item_id, reason):
+                note("transcript_failed", item_id=item_id, reason=reason)
+            case ResponseEnded(response_id, "failed" | "incomplete" as status, reason):
+                note(f"response_{status}", response_id=response_id, reason=reason)
+            case _:
+                pass
