@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from agent.embedded.protocol import Conversation, JsonObject, new_id
+from agent.embedded.conversation import Conversation
+from agent.embedded.protocol import JsonObject, new_id
 
 Emit = Callable[[JsonObject], None]
 Status = Literal["completed", "cancelled", "failed"]

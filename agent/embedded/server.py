@@ -42,17 +42,10 @@ from agent.embedded.call import InvalidOffer, RealtimeCall
 from agent.embedded.doorstep import Doorstep
 from agent.embedded.engines import Engines
 from agent.embedded.media import Pacer
-from agent.embedded.protocol import (
-    MAX_EVENT_BYTES,
-    JsonObject,
-    Refused,
-    default_session,
-    merge_session,
-    new_id,
-    only_known,
-)
+from agent.embedded.protocol import MAX_EVENT_BYTES, JsonObject, Refused, new_id, only_known
 from agent.embedded.replies import HttpError, error_reply, http_exception_reply, refusal
 from agent.embedded.script import Script
+from agent.embedded.session_object import default_session, merge_session
 from agent.embedded.settings import EmbeddedSettings
 from agent.embedded.stage import ScriptedEngines
 from agent.embedded.websocket import Sideband, SocketSession

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from agent.embedded.answers import STILL_THERE
 from agent.embedded.server import RealtimeServer
-from agent.embedded.session import STILL_THERE
 from tests.embedded.caller import open_call
 from tests.embedded.socket_client import open_socket
 

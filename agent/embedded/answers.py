@@ -1,0 +1,286 @@
+"""The agent's answers: when there is one, what it does, and how it is stopped.
+
+    caller_said(Heard), a tool's output, response.create -> steps -> ResponseWriter, Speech
+
+One response at a time in the conversation, a few beside it. The steps come
+from the mind or, where one is configured, from the language model. Orders of
+events: S3 to S5, S7 and S8 of the protocol reference.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import structlog
+
+from agent.embedded.chat import ChatFailed, ChatModel, messages
+from agent.embedded.ears import Ears
+from agent.embedded.idle import IdleWatch
+from agent.embedded.items import text_of
+from agent.embedded.mind import Heard, Mind, Say, Step, words_to_say
+from agent.embedded.protocol import JsonObject, Refused
+from agent.embedded.response import ResponseWriter
+from agent.embedded.response_options import checked_response
+from agent.embedded.session_object import offered_tools
+from agent.embedded.speech import Speech
+from agent.embedded.state import State
+
+log = structlog.get_logger()
+
+_MOST_ASIDES = 8
+STILL_THERE = "Are you still there?"
+"""What a caller is told who says nothing, where the client asks for that."""
+# A mind is brief; a client's greeting of this length takes two minutes to say.
+_MOST_CHARS_SAID = 2000
+
+
+class Answers:
+    """The responses of one session.
+
+    Args:
+        state: The session.
+        ears: Whether the caller goes on speaking.
+        speech: The voice.
+    """
+
+    def __init__(self, state: State, ears: Ears, speech: Speech) -> None:
+        self._state = state
+        self._ears = ears
+        self._speech = speech
+        self._unanswered: list[Heard] = []
+        self._owes_answer = False
+        self._tool_outputs: list[tuple[str, str]] = []
+        self._response: ResponseWriter | None = None
+        self._response_task: asyncio.Task[None] | None = None
+        self._asides: dict[str, tuple[ResponseWriter, asyncio.Task[None]]] = {}
+        self._idle = IdleWatch()
+
+    # -- what the caller does ------------------------------------------------------------------
+
+    def caller_began(self) -> None:
+        """The caller speaks: whatever the agent says may have to stop."""
+        self._idle.disarm()
+        if self._state.takes_turns("interrupt_response"):
+            self.hush("turn_detected")
+
+    def caller_said(self, heard: Heard, *, wants_answer: bool) -> None:
+        """A turn of the caller is understood.
+
+        Args:
+            heard: Its words.
+            wants_answer: The agent answers by itself, as soon as it can.
+        """
+        self._unanswered.append(heard)
+        self._owes_answer = self._owes_answer or wants_answer
+        self._answer_if_free()
+
+    def silent_since(self) -> int | None:
+        """S8: since when nobody has spoken, once `idle_timeout_ms` is over."""
+        detection = self._state.config["audio"]["input"]["turn_detection"]
+        return self._idle.due(
+            self._ears.now_ms,
+            detection and detection.get("idle_timeout_ms"),
+            agent_speaks=self._speech.is_heard or self._response is not None,
+        )
+
+    def speak_up(self) -> None:
+        """Ask a silent caller whether anybody is there."""
+        if self._state.takes_turns("create_response"):
+            self._respond({}, [Say(STILL_THERE)])
+
+    # -- what the client does ------------------------------------------------------------------
+
+    def take_item(self, item: JsonObject) -> None:
+        """The client added an item: something said, or a tool's output."""
+        if item["type"] == "function_call_output":
+            name = self._state.conversation.function_name(item["call_id"])
+            self._tool_outputs.append((name, item["output"]))
+        elif item["type"] == "message" and item["role"] == "user":
+            self._unanswered.append(Heard(text_of(item)))
+
+    def create(self, event: JsonObject) -> None:
+        """Begin the response a client asks for.
+
+        Raises:
+            Refused: It cannot be made, or another one is being made.
+        """
+        options = checked_response(event.get("response"))
+        for item in options.get("input") or ():
+            if item["type"] == "item_reference":
+                self._state.conversation.get(item["id"])
+        if options.get("conversation") == "none":
+            self._respond_aside(options)
+            return
+        if self._response is not None:
+            raise Refused(
+                "conversation_already_has_active_response",
+                f"Conversation already has an active response in progress: {self._response.id}",
+            )
+        self._respond(options, None)
+
+    def cancel(self, event: JsonObject) -> None:
+        """End the response a client names, or the one in the conversation.
+
+        Raises:
+            Refused: There is no such response.
+        """
+        wanted = event.get("response_id")
+        if isinstance(wanted, str) and wanted in self._asides:
+            self._speech.complete(wanted)
+            writer, task = self._asides.pop(wanted)
+            task.cancel()
+            writer.finish("cancelled", {"type": "cancelled", "reason": "client_cancelled"})
+            return
+        if self._response is None or (wanted is not None and wanted != self._response.id):
+            raise Refused(
+                "response_cancel_not_active", "Cancellation failed: no active response found"
+            )
+        self._speech.complete(self._response.id)
+        self._stop("client_cancelled")
+
+    def hush(self, reason: str) -> None:
+        """S5: stop speaking and generating at once."""
+        self._speech.cut()
+        self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
+        writer, task = self._response, self._response_task
+        self._response = self._response_task = None
+        if writer is None or task is None:
+            return
+        task.cancel()
+        details = {"type": "cancelled", "reason": reason}
+        writer.finish("cancelled", details, heard_ms=self._state.heard_ms)
+
+    # -- what the agent does ---------------------------------------------------------------------
+
+    def _answer_if_free(self) -> None:
+        """Answer what the caller said, unless somebody is at it or the caller goes on."""
+        if not self._owes_answer or self._response is not None or self._ears.speaking:
+            return
+        if self._state.engines.chat is not None and any(heard.text for heard in self._unanswered):
+            self._owes_answer = False
+            self._respond({}, None)
+            return
+        steps = self._reply()
+        if steps:
+            self._respond({}, steps)
+
+    def _reply(self) -> list[Step]:
+        """Let the mind answer everything said since the last answer, as one turn."""
+        heard = Heard(
+            " ".join(heard.text for heard in self._unanswered if heard.text),
+            sum(heard.voiced_ms for heard in self._unanswered),
+        )
+        self._unanswered.clear()
+        self._owes_answer = False
+        state = self._state
+        return state.mind.reply(heard, offered_tools(state.config), state.local_time())
+
+    def _respond(self, options: JsonObject, steps: list[Step] | None) -> None:
+        """Begin a response; without steps, what it does is decided once transcripts are there."""
+        self._idle.disarm()
+        state = self._state
+        writer = ResponseWriter(state.emit, state.conversation, state.config, options)
+        self._response = writer
+        writer.begin()
+        self._response_task = state.start(self._produce(writer, options, steps))
+
+    async def _produce(
+        self, writer: ResponseWriter, options: JsonObject, steps: list[Step] | None
+    ) -> None:
+        async with aclosing(self._steps(options, steps)) as coming:
+            async for step in coming:
+                await self._take(writer, step)
+        self._speech.end_message(writer)
+        writer.finish("completed", heard_ms=self._state.heard_ms)
+        self._response = self._response_task = None
+        self._idle.answered(self._ears.now_ms, self._speech.ahead_ms)
+        self._answer_if_free()
+
+    async def _take(self, writer: ResponseWriter, step: Step) -> None:
+        if isinstance(step, Say):
+            await self._speech.say(writer, step.text[:_MOST_CHARS_SAID])
+        else:
+            self._speech.end_message(writer)
+            writer.call_tool(step.name, step.arguments)
+
+    async def _steps(
+        self, options: JsonObject, steps: list[Step] | None
+    ) -> AsyncGenerator[Step, None]:
+        """What a response does, step by step as it becomes known."""
+        if steps is None:
+            if self._state.transcribing:
+                await asyncio.wait(self._state.transcribing)
+            wish = str(options.get("instructions") or "")
+            if self._state.engines.chat is not None and not words_to_say(wish):
+                async with aclosing(self._ask_model(self._state.engines.chat, wish)) as answer:
+                    async for step in answer:
+                        yield step
+                return
+            steps = self._decide(options)
+        for step in steps:
+            yield step
+
+    async def _ask_model(self, chat: ChatModel, wish: str) -> AsyncGenerator[Step, None]:
+        """Let the language model answer all that was said and all that tools gave back."""
+        self._unanswered.clear()
+        self._tool_outputs.clear()
+        self._owes_answer = False
+        config = self._state.config
+        told = messages(config["instructions"], self._state.conversation.items, wish)
+        try:
+            async with aclosing(chat.answer(told, offered_tools(config))) as answer:
+                async for step in answer:
+                    yield step
+        except ChatFailed as error:
+            log.warning("! the language model did not answer", reason=str(error))
+            for step in self._state.mind.trouble():
+                yield step
+
+    def _decide(self, options: JsonObject) -> list[Step]:
+        mind = self._state.mind
+        if options.get("input") is not None:
+            return self._decide_on_input(mind, options)
+        if self._tool_outputs:
+            outputs, self._tool_outputs = self._tool_outputs, []
+            return [s for name, output in outputs for s in mind.tool_output(name, output)]
+        if not options.get("instructions") and self._unanswered:
+            return self._reply()
+        return mind.open(options.get("instructions") or "")
+
+    def _decide_on_input(self, mind: Mind, options: JsonObject) -> list[Step]:
+        """Answer the items a response was given instead of the conversation."""
+        state = self._state
+        items = [
+            state.conversation.find(item["id"]) if item["type"] == "item_reference" else item
+            for item in options.get("input") or ()
+        ]
+        words = " ".join(text_of(item) for item in items if item and item.get("role") == "user")
+        if not words or words_to_say(options.get("instructions") or ""):
+            return mind.open(options.get("instructions") or "")
+        tools = offered_tools({**state.config, **options})
+        return mind.reply(Heard(words), tools, state.local_time())
+
+    # -- beside the conversation -------------------------------------------------------------------
+
+    def _respond_aside(self, options: JsonObject) -> None:
+        """Begin a response outside the conversation, beside whatever else is going on."""
+        if len(self._asides) >= _MOST_ASIDES:
+            raise Refused(
+                "conversation_already_has_active_response",
+                f"There are {_MOST_ASIDES} responses outside the conversation in progress.",
+            )
+        writer = ResponseWriter(self._state.emit, None, self._state.config, options)
+        writer.begin()
+        task = self._state.start(self._produce_aside(writer, options))
+        self._asides[writer.id] = (writer, task)
+
+    async def _produce_aside(self, writer: ResponseWriter, options: JsonObject) -> None:
+        instructions = options.get("instructions") or self._state.config["instructions"]
+        mind = Mind(self._state.engines.rulebook, instructions)
+        for step in self._decide_on_input(mind, options):
+            await self._take(writer, step)
+        self._speech.end_message(writer)
+        self._asides.pop(writer.id, None)
+        writer.finish("completed")

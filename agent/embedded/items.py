@@ -1,0 +1,78 @@
+"""Conversation items as clients send them: checked, completed, and read.
+
+Pure; section 3.1 of the protocol reference.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from agent.embedded.protocol import JsonObject, Refused, new_id
+
+_MAX_ITEM_CHARS = 64 * 1024
+
+
+def text_of(item: Mapping[str, Any]) -> str:
+    """The words of a message item, typed or spoken; "" when it is none or has none."""
+    if item.get("type") != "message":
+        return ""
+    parts = (part.get("text") or part.get("transcript") or "" for part in item["content"])
+    return " ".join(part for part in parts if part)
+
+
+def checked_item(item: object) -> JsonObject:
+    """Check and complete an item a client wants to add.
+
+    Raises:
+        Refused: It is none that a client may add.
+    """
+    if not isinstance(item, dict):
+        raise Refused("missing_required_parameter", "Missing required parameter: 'item'.", "item")
+    if len(json.dumps(item)) > _MAX_ITEM_CHARS:
+        raise Refused("invalid_value", "The item is longer than 64 KiB.", "item")
+    kind = item.get("type")
+    if kind == "message":
+        _check_message(item)
+    elif kind in ("function_call", "function_call_output"):
+        needed = ("call_id", "output") if kind == "function_call_output" else ("name", "arguments")
+        for field in needed:
+            if not isinstance(item.get(field), str):
+                path = f"item.{field}"
+                raise Refused(
+                    "missing_required_parameter", f"Missing required parameter: '{path}'.", path
+                )
+    else:
+        raise Refused(
+            "invalid_value", "Expected a message or a function call's output.", "item.type"
+        )
+    if not isinstance(item.get("id", ""), str):
+        raise Refused("invalid_value", "Expected a string.", "item.id")
+    return {
+        **item,
+        "id": item.get("id") or new_id("item_"),
+        "object": "realtime.item",
+        "status": "completed",
+    }
+
+
+def _check_message(item: JsonObject) -> None:
+    # Lists, not sets: a stranger's value may be one that cannot be hashed.
+    allowed = {"user": ["input_text"], "system": ["input_text"], "assistant": ["output_text"]}
+    role, content = item.get("role"), item.get("content")
+    if not isinstance(role, str) or role not in allowed:
+        raise Refused("invalid_value", "Expected user, assistant or system.", "item.role")
+    if not isinstance(content, list):
+        raise Refused(
+            "missing_required_parameter",
+            "Missing required parameter: 'item.content'.",
+            "item.content",
+        )
+    for part in content:
+        if (
+            not isinstance(part, dict)
+            or part.get("type") not in allowed[str(role)]
+            or not isinstance(part.get("text"), str)
+        ):
+            raise Refused(
+                "invalid_value", f"Expected {', '.join(allowed[str(role)])} parts.", "item.content"
+            )

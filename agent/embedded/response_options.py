@@ -1,0 +1,83 @@
+"""The `response` object of response.create: what a client may wish of one response.
+
+Pure; section 3.2 of the protocol reference.
+"""
+
+from agent.embedded.items import checked_item
+from agent.embedded.protocol import JsonObject, Refused, only_known
+from agent.embedded.session_object import MODALITIES, check_most_tokens, check_tools, checked_audio
+
+_RESPONSE_FIELDS = frozenset(
+    {"instructions", "output_modalities", "audio", "tools", "tool_choice", "parallel_tool_calls"}
+    | {"reasoning", "max_output_tokens", "conversation", "input", "metadata", "prompt"}
+)
+
+
+def checked_response(options: object) -> JsonObject:
+    """Check the `response` object of response.create.
+
+    Raises:
+        Refused: Something in it is unknown, wrong or not served here.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise Refused("invalid_value", "Expected an object for 'response'.", "response")
+    only_known(options, _RESPONSE_FIELDS, "response")
+    if not isinstance(options.get("instructions", ""), str):
+        raise Refused("invalid_value", "Expected a string.", "response.instructions")
+    if options.get("output_modalities", ["audio"]) not in MODALITIES:
+        raise Refused(
+            "invalid_value", 'Expected ["audio"] or ["text"].', "response.output_modalities"
+        )
+    if options.get("conversation", "auto") not in ("auto", "none"):
+        raise Refused("invalid_value", "Expected 'auto' or 'none'.", "response.conversation")
+    _check_metadata(options.get("metadata"))
+    check_tools(options.get("tools", []), "response.tools")
+    check_most_tokens(options.get("max_output_tokens", "inf"), "response.max_output_tokens")
+    _check_response_audio(options.get("audio"))
+    if options.get("input") is not None:
+        options = {**options, "input": _checked_input(options["input"])}
+    return options
+
+
+def _check_metadata(metadata: object) -> None:
+    if metadata is None:
+        return
+    is_good = isinstance(metadata, dict) and len(metadata) <= 16
+    if not is_good or not all(
+        isinstance(value, str) and len(key) <= 64 and len(value) <= 512
+        for key, value in metadata.items()  # type: ignore[attr-defined]
+    ):
+        raise Refused(
+            "invalid_value",
+            "Expected at most 16 strings, keys up to 64 and values up to 512 characters.",
+            "response.metadata",
+        )
+
+
+def _check_response_audio(audio: object) -> None:
+    if audio is None:
+        return
+    where = "response.audio"
+    output = audio.get("output") if isinstance(audio, dict) else None
+    if not isinstance(audio, dict) or not isinstance(output, dict):
+        raise Refused("invalid_value", "Expected an object with 'output'.", where)
+    only_known(audio, frozenset({"output"}), where)
+    only_known(output, frozenset({"format", "voice"}), f"{where}.output")
+    for field, value in output.items():
+        checked_audio(field, value, f"{where}.output.{field}")
+
+
+def _checked_input(given: object) -> list[JsonObject]:
+    if not isinstance(given, list):
+        raise Refused("invalid_value", "Expected a list of items.", "response.input")
+    checked = []
+    for item in given:
+        if isinstance(item, dict) and item.get("type") == "item_reference":
+            if not isinstance(item.get("id"), str):
+                raise Refused("missing_required_parameter", "A reference needs an id.", "item.id")
+            checked.append(item)
+        else:
+            checked.append(checked_item(item))
+    return checked
