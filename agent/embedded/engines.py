@@ -25,7 +25,7 @@ from agent.audio.frame import SAMPLE_RATE_HZ
 from agent.embedded.chat import ChatModel
 from agent.embedded.ears import Detector, VoiceDetector
 from agent.embedded.espeak import Espeak
-from agent.embedded.mind import Rulebook
+from agent.embedded.rulebook import Rulebook
 from agent.embedded.settings import EmbeddedSettings
 from agent.embedded.transcriber import Transcriber, TranscriptionFailed
 from agent.embedded.voice import DEFAULT_VOICE, Voice

@@ -12,12 +12,12 @@ from agent.embedded.mind import (
     CallTool,
     Heard,
     Mind,
-    Rulebook,
     Say,
     Step,
     words_to_say,
 )
 from agent.embedded.offers import Tool
+from agent.embedded.rulebook import Rulebook
 from agent.embedded.words import digits_in
 
 RULES = Rulebook()

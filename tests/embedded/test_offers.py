@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent.embedded.mind import CallTool, Heard, Mind, Rulebook, Say, Step
+from agent.embedded.mind import CallTool, Heard, Mind, Say, Step
 from agent.embedded.offers import Tool
+from agent.embedded.rulebook import Rulebook
 
 RULES = Rulebook()
 FRIDAY = datetime(2026, 11, 20, 10, 0)  # noqa: DTZ001 - a wall clock
