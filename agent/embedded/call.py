@@ -7,7 +7,6 @@ The peer connection is aiortc's; its private names stay in
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
@@ -27,7 +26,7 @@ from agent.embedded.engines import Engines
 from agent.embedded.media import Media, Pacer
 from agent.embedded.protocol import JsonObject
 from agent.embedded.session import Session
-from agent.realtime.rtp_path import guard_text_messages
+from agent.realtime.rtp_path import Gathering, guard_text_messages
 
 log = structlog.get_logger()
 
@@ -74,6 +73,7 @@ class RealtimeCall:
         self._limit_s = limit_s
         self._pacer = pacer
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._gathering = Gathering(self._pc)
         self._transceiver: RTCRtpTransceiver | None = None
         self._codec = ""
         self._channel: RTCDataChannel | None = None
@@ -103,7 +103,7 @@ class RealtimeCall:
         except _BAD_OFFER as error:
             await self._close_peer()
             raise InvalidOffer("The SDP offer could not be understood.") from error
-        except InvalidOffer:
+        except BaseException:
             await self._close_peer()
             raise
         guard_text_messages(self._pc, self.session.refuse_garbage)
@@ -131,9 +131,7 @@ class RealtimeCall:
         self._transceiver = audio
         if not self.session.opens_channel and self._pc.sctp is not None:
             self._pc.sctp.start = _never  # type: ignore[method-assign, assignment]
-        # A client that goes away now must not cut gathering short: its sockets would be lost.
-        gathering = self._pc.setLocalDescription(await self._pc.createAnswer())
-        await asyncio.shield(asyncio.ensure_future(gathering))
+        await self._gathering.describe(await self._pc.createAnswer())
         answer = self._pc.localDescription.sdp
         return "\r\n".join(answer.splitlines()) + "\r\n"
 
@@ -248,9 +246,8 @@ class RealtimeCall:
         log.debug("x realtime call ended", realtime_call_id=self.call_id, reason=self._why)
 
     async def _close_peer(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._pc.close()
+        if not await self._gathering.close(_CLOSE_TIMEOUT_S):
+            log.warning("! the peer connection did not close in time")
 
 
 async def _never(*_: object) -> None:

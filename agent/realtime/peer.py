@@ -22,7 +22,7 @@ from aiortc import (
 )
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
-from agent.realtime.rtp_path import OnRtp, RtpPath, guard_text_messages
+from agent.realtime.rtp_path import Gathering, OnRtp, RtpPath, guard_text_messages
 
 CHANNEL_LABEL = "oai-events"
 
@@ -72,7 +72,7 @@ class Peer:
         self._fast = fast
         self._lost_reason = ""
         self._is_closing = False
-        self._gathering: asyncio.Future[None] | None = None
+        self._gathering = Gathering(pc)
         self._changed = asyncio.Event()
         self.path: RtpPath | None = None
         self.unreadable = 0
@@ -108,11 +108,7 @@ class Peer:
         Returns:
             SDP that ends in CRLF; a trimmed one is refused.
         """
-        # aioice loses the sockets it has opened if gathering is cancelled: see `_end`.
-        self._gathering = asyncio.ensure_future(
-            self._pc.setLocalDescription(await self._pc.createOffer())
-        )
-        await asyncio.shield(self._gathering)
+        await self._gathering.describe(await self._pc.createOffer())
         return self._pc.localDescription.sdp
 
     async def accept(self, answer: str) -> None:
@@ -153,18 +149,8 @@ class Peer:
         self._is_closing = True
         if self.path is not None:
             self.path.close()
-        # A call that is cancelled must not leave a half closed connection behind.
-        closing = asyncio.ensure_future(self._end())
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await asyncio.shield(closing)
-        except TimeoutError:
+        if not await self._gathering.close(_CLOSE_TIMEOUT_S):
             structlog.get_logger().warning("! the peer connection did not close in time")
-
-    async def _end(self) -> None:
-        if self._gathering is not None:
-            await asyncio.wait((self._gathering,))
-        await self._pc.close()
 
     def _follow_state(self) -> None:
         state = self._pc.connectionState

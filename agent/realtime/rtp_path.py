@@ -29,7 +29,13 @@ from typing import Any
 import pylibsrtp
 import structlog
 from aioice import ice
-from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpTransceiver, clock
+from aiortc import (
+    MediaStreamTrack,
+    RTCPeerConnection,
+    RTCRtpTransceiver,
+    RTCSessionDescription,
+    clock,
+)
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcicetransport import RTCIceTransport
 from aiortc.rtcrtpreceiver import RTCRtpReceiver, StreamStatistics
@@ -152,6 +158,41 @@ def guard_text_messages(pc: RTCPeerConnection, on_garbage: Callable[[], None]) -
     sctp._data_channel_receive = receive_guarded
 
 
+class Gathering:
+    """The local side of a connection being set up, and the connection being closed: never cut short.
+
+    aioice loses the sockets it has opened if gathering, or closing, is cancelled.
+    """
+
+    def __init__(self, pc: RTCPeerConnection) -> None:
+        self._pc = pc
+        self._running: asyncio.Future[None] | None = None
+
+    async def describe(self, description: RTCSessionDescription) -> None:
+        """Set the local description and gather all candidates, to the end even when cancelled."""
+        self._running = asyncio.ensure_future(self._pc.setLocalDescription(description))
+        await asyncio.shield(self._running)
+
+    async def close(self, timeout_s: float) -> bool:
+        """Close the connection once gathering is over; goes on even when cancelled.
+
+        Returns:
+            Whether it is closed; False when it took longer and goes on by itself.
+        """
+        closing = asyncio.ensure_future(self._close())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(closing)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _close(self) -> None:
+        if self._running is not None:
+            await asyncio.wait((self._running,))
+        await self._pc.close()
+
+
 class RtpPath:
     """RTP of one audio transceiver, sent and received in the caller's own loop turn.
 
@@ -244,10 +285,6 @@ class RtpPath:
             self._track.put(payload, timestamp)
             self.packets_sent += 1
             return
-        pair = self._nominated.get(1)
-        if pair is None or pair.protocol.transport.is_closing():
-            self.packets_dropped += 1
-            return
         sequence = self._sequence
         self._sequence = (sequence + 1) & 0xFFFF
         rtp_timestamp = (timestamp + self._timestamp_origin) & 0xFFFFFFFF
@@ -255,13 +292,32 @@ class RtpPath:
             0x80, self.payload_type | (0x80 if marker else 0), sequence, rtp_timestamp, self._ssrc
         )
         try:
-            pair.protocol.transport.sendto(self._protect(header + payload), pair.remote_addr)
-        except (OSError, RuntimeError, ValueError, pylibsrtp.Error):
+            packet = self._protect(header + payload)
+        except (ValueError, pylibsrtp.Error):
+            self.packets_dropped += 1
+            return
+        if not self.transmit(packet):
             self.packets_dropped += 1
             return
         self.packets_sent += 1
         self._octets_sent += len(payload)
         self._keep_reports_honest(rtp_timestamp)
+
+    def transmit(self, packet: bytes) -> bool:
+        """Put one protected packet on the wire; returns whether it could leave. Never raises."""
+        pair = self._nominated.get(1)
+        if pair is None or pair.protocol.transport.is_closing():
+            return False
+        try:
+            pair.protocol.transport.sendto(packet, pair.remote_addr)
+        except (OSError, RuntimeError, ValueError):
+            return False
+        return True
+
+    def unplug(self) -> None:
+        """Take in nothing more, not even what keeps the connection alive: a pulled cable."""
+        for protocol in self._hooked:
+            protocol.datagram_received = _ignore  # type: ignore[method-assign,assignment]
 
     def close(self) -> None:
         """Give the sockets back to aiortc. Harmless when repeated."""
@@ -414,6 +470,10 @@ class _PacketTrack(MediaStreamTrack):
             self._is_there.clear()
             await self._is_there.wait()
         return self._packets.popleft()
+
+
+def _ignore(data: bytes, addr: tuple[Any, ...]) -> None:
+    """Take a datagram in place of what was unplugged."""
 
 
 def _names_in(code: CodeType) -> frozenset[str]:
