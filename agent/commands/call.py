@@ -10,14 +10,11 @@ import json
 import re
 import socket
 import sys
-import wave
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from agent.audio.frame import SAMPLE_RATE_HZ
 from agent.audio.voice import VoiceTrack
+from agent.audio.wav import read_wav
 from sip.probe import CallRefused, Probe, open_probe
 from sip.stack import SipUnavailable
 
@@ -93,7 +90,10 @@ def _target(uri: str) -> tuple[str, str]:
 
 def _speeches(say: list[str], wav: Path | None) -> list[tuple[str, bytes]]:
     if wav is not None:
-        return [(f"({wav.name})", _read_wav(wav))]
+        try:
+            return [(f"({wav.name})", read_wav(wav))]
+        except ValueError as error:
+            raise _Unusable(str(error)) from None
     if not say:
         return []
     try:
@@ -103,25 +103,6 @@ def _speeches(say: list[str], wav: Path | None) -> list[tuple[str, bytes]]:
     except ImportError:
         raise _Unusable("--say needs the embedded voice; run make install, or use --wav") from None
     return [(text, voice.synthesise(text)) for text in say]
-
-
-def _read_wav(path: Path) -> bytes:
-    try:
-        with wave.open(str(path)) as file:
-            if file.getsampwidth() != 2:
-                raise _Unusable(
-                    f"{path}: found {file.getsampwidth() * 8} bit samples, accepted: 16 bit PCM"
-                )
-            frames = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-            samples = frames.reshape(-1, file.getnchannels()).mean(axis=1).astype(np.int16)
-            rate_hz = file.getframerate()
-    except (OSError, EOFError, wave.Error) as error:
-        raise _Unusable(f"{path}: cannot be read as WAV: {error}") from None
-    if rate_hz != SAMPLE_RATE_HZ:
-        import soxr
-
-        samples = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ)
-    return bytes(samples.tobytes())
 
 
 async def _call(

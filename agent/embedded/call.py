@@ -25,6 +25,7 @@ from agent.embedded.codec import first_spoken, open_codec
 from agent.embedded.engines import Engines
 from agent.embedded.media import Media, Pacer
 from agent.embedded.protocol import JsonObject
+from agent.embedded.scripted_media import Echo, open_media
 from agent.embedded.session import Session
 from agent.realtime.rtp_path import Gathering, guard_text_messages
 
@@ -80,7 +81,7 @@ class RealtimeCall:
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._why = ""
-        self._media: Media | None = None
+        self._media: Media | Echo | None = None
         self.session = Session(engines, config, self._send, local_time)
         self._watchers: set[Callable[[str], None]] = set()
 
@@ -129,7 +130,8 @@ class RealtimeCall:
             if transceiver is not audio:
                 transceiver.direction = "inactive"
         self._transceiver = audio
-        if not self.session.opens_channel and self._pc.sctp is not None:
+        stage = self.session.stage
+        if stage is not None and not stage.opens_channel and self._pc.sctp is not None:
             self._pc.sctp.start = _never  # type: ignore[method-assign, assignment]
         await self._gathering.describe(await self._pc.createAnswer())
         answer = self._pc.localDescription.sdp
@@ -159,7 +161,8 @@ class RealtimeCall:
         try:
             # The session's own tasks begin with it; let it enter before audio arrives.
             await asyncio.sleep(0)
-            self._media = Media(self._pc, self._transceiver, open_codec(self._codec), self.session)
+            codec = open_codec(self._codec)
+            self._media = open_media(self._pc, self._transceiver, codec, self.session)
             self._pacer.add(self._tick)
             if self._channel is not None:
                 self._begin_events(self._channel)

@@ -7,9 +7,10 @@ Every other path goes straight through. Nothing of a session is decided here.
 
 import asyncio
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.embedded.script import OfferManners, Script
 
@@ -46,7 +47,39 @@ class Doorstep:
             await Request(scope, receive).body()
             await _reply(manners)(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _Altering(send, manners))
+
+
+class _Altering:
+    """Passes the answer on as the script wants it."""
+
+    def __init__(self, send: Send, manners: OfferManners) -> None:
+        self._send = send
+        self._manners = manners
+        self._start: Message = {}
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            # Goes out with the body, whose length it tells.
+            self._start = message
+            return
+        body = message.get("body", b"")
+        headers = MutableHeaders(scope=self._start)
+        if self._start["status"] == 201:
+            sdp = body.decode()
+            for replacement in self._manners.alter:
+                sdp = replacement.applied(sdp)
+            body = sdp.encode()
+            headers["Content-Length"] = str(len(body))
+            if not self._manners.location:
+                del headers["Location"]
+        headers.update(_headers(self._manners))
+        await self._send(self._start)
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _headers(manners: OfferManners) -> dict[str, str]:
+    return {name: str(value) for name, value in manners.headers.items()}
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -57,15 +90,14 @@ async def _until_gone(receive: Receive) -> None:
 
 def _reply(manners: OfferManners) -> Response:
     if manners.status == 201:
-        location = {"Location": "/v1/realtime/calls/rtc_u0_scripted"}
-        return Response(manners.answer, 201, headers=location, media_type="application/sdp")
-    headers = {}
-    if manners.retry_after_s is not None:
-        headers["Retry-After"] = str(manners.retry_after_s)
+        location = {"Location": "/v1/realtime/calls/rtc_u0_scripted"} if manners.location else {}
+        headers = {**location, **_headers(manners)}
+        return Response(manners.answer, 201, headers=headers, media_type="application/sdp")
     error = {
-        "message": manners.message,
+        "message": "The script says no.",
         "type": "server_error" if manners.status >= 500 else "invalid_request_error",
         "param": None,
-        "code": manners.code,
+        "code": "scripted_refusal",
+        **manners.error,
     }
-    return JSONResponse({"error": error}, manners.status, headers=headers)
+    return JSONResponse({"error": error}, manners.status, headers=_headers(manners))

@@ -11,12 +11,10 @@ longer than a packet; what a packet means is the session's affair.
 import asyncio
 from collections.abc import Callable
 
-from aiortc import RTCPeerConnection, RTCRtpTransceiver
-
 from agent.audio.frame import FRAME_MS, SILENCE
 from agent.embedded.codec import BadPayload, Codec
 from agent.embedded.session import Session
-from agent.realtime.rtp_path import RtpPath
+from agent.realtime.rtp_path import OnRtp, RtpPath
 
 _MOST_CONCEALED = 5
 _HALF_SEQUENCE = 0x8000
@@ -62,16 +60,17 @@ class Media:
         packets_lost: Concealed uplink packets.
         packets_bad: Uplink payloads that are not of the negotiated codec.
 
+    Args:
+        open_path: Takes over the RTP of a connected peer.
+        codec: As negotiated; closed with this.
+        session: Hears and speaks.
+
     Raises:
         RuntimeError: The peer is not connected. The codec is the caller's again.
     """
 
     def __init__(
-        self,
-        pc: RTCPeerConnection,
-        transceiver: RTCRtpTransceiver,
-        codec: Codec,
-        session: Session,
+        self, open_path: Callable[[OnRtp], RtpPath], codec: Codec, session: Session
     ) -> None:
         self._session = session
         self._codec = codec
@@ -81,7 +80,7 @@ class Media:
         self._timestamp = 0
         self.packets_lost = 0
         self.packets_bad = 0
-        self._path = RtpPath(pc, transceiver, self._on_rtp)
+        self._path = open_path(self._on_rtp)
 
     def tick(self) -> None:
         """Send the next 20 ms, and count the caller's silence when nothing arrives."""

@@ -52,7 +52,7 @@ class Session:
         audio_in_events: There is no RTP.
 
     Attributes:
-        opens_channel: False when a script keeps the data channel shut.
+        stage: The performance, where a script is played.
     """
 
     def __init__(
@@ -64,8 +64,7 @@ class Session:
         *,
         audio_in_events: bool = False,
     ) -> None:
-        self._stage = stage = open_stage(engines, emit)
-        self.opens_channel = stage is None or stage.opens_channel
+        self.stage = stage = open_stage(engines, emit)
         self._send = stage.send if stage else emit
         self._watchers: list[Callable[[str], None]] = []
         self._early: list[str] = []
@@ -108,11 +107,11 @@ class Session:
             for text in early:
                 self.receive(text)
             try:
-                await (self._stage.over() if self._stage else asyncio.Event().wait())
+                await (self.stage.over() if self.stage else asyncio.Event().wait())
             finally:
                 self._state.tasks = None
-                if self._stage is not None:
-                    self._stage.leave()
+                if self.stage is not None:
+                    self.stage.leave()
                 self._is_over = True
 
     def opened(self) -> None:
@@ -157,6 +156,8 @@ class Session:
         event: JsonObject = {}
         try:
             event = parse_client_event(text)
+            if self.stage is not None and not self.stage.lets_in(event):
+                return
             self._handlers.get(event["type"], _refuse_unknown)(event)
         except Refused as refused:
             log.debug("! client event refused", code=refused.code, param=refused.param)
@@ -223,7 +224,7 @@ class Session:
     def next_frame(self) -> Frame:
         """Take the agent's next 20 ms and tell the client what begins or ends with it."""
         frame = self._speech.next_frame()
-        return SILENCE if self._stage is not None and self._stage.is_mute else frame
+        return SILENCE if self.stage is not None and self.stage.is_mute else frame
 
 
 def _as_text(event: JsonObject) -> str:

@@ -3,6 +3,8 @@
     caller's turn -> transcribe -> the words of the script
     words, tools  -> Mind       -> the steps of the script
     server events -> send       -> faults -> what really leaves
+    client events -> lets_in    -> faults -> what the session sees
+    RTP           -> downlink, echoes        (scripted_media.py)
 
 One stage is one performance. It judges nothing of what the client does: turns
 are taken, items kept and events ordered by the same `Session` as always.
@@ -20,6 +22,7 @@ from agent.embedded.engines import Engines
 from agent.embedded.faults import Faults
 from agent.embedded.mind import CallTool, Heard, Mind, Say, Step
 from agent.embedded.offers import Tool
+from agent.embedded.protocol import JsonObject
 from agent.embedded.script import Script, ScriptFault, ScriptStep, ScriptTurn
 from agent.embedded.voice import sentences
 
@@ -117,17 +120,23 @@ class Stage(ScriptedEngines):
         engines: The real ones, shared.
         script: The part.
         emit: Sends one message to the client. Never raises.
+
+    Attributes:
+        opens_channel: Whether there is a data channel.
+        echoes: Whether RTP goes back as it came.
+        downlink: What the network does to RTP on its way to the client.
     """
 
     def __init__(self, engines: Engines, script: Script, emit: Callable[[str], None]) -> None:
         super().__init__(engines, script)
         self._emit = emit
-        self._faults = Faults(script.faults)
-        self._timed = [fault for fault in script.faults if isinstance(fault.at, float)]
+        self._faults = Faults(script.faults, self._postpone)
         self._timers: list[asyncio.TimerHandle] = []
         self._over = asyncio.Event()
-        self._is_silent = False
+        self._manners: ScriptStep | None = None
         self.opens_channel = script.channel
+        self.echoes = script.echo
+        self.downlink = self._faults.downlink
         self.chat = None
         self.mind = ScriptedMind(engines, script)
 
@@ -135,13 +144,17 @@ class Stage(ScriptedEngines):
 
     def send(self, text: str) -> None:
         """Let one server event out, or what the faults make of it."""
-        if self._timed:
-            loop = asyncio.get_running_loop()
-            self._timers = [
-                loop.call_later(float(fault.at), self._strike, fault) for fault in self._timed
-            ]
-            self._timed = []
         self._let_out(self._faults.pass_on(text))
+
+    def lets_in(self, event: JsonObject) -> bool:
+        """Say whether the session is to see this event of the client; if not, it is answered."""
+        is_let_in, messages = self._faults.take(event)
+        self._let_out(messages)
+        return is_let_in
+
+    def _postpone(self, fault: ScriptFault, after_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(after_s, self._strike, fault))
 
     def _strike(self, fault: ScriptFault) -> None:
         log.debug("= the script strikes", fault=fault.do)
@@ -185,13 +198,17 @@ class Stage(ScriptedEngines):
         return line.hear
 
     async def say(self, sentence: str, *args: Any, **kwargs: Any) -> bytes:
-        """Speak as the script wants it: late, or without a sound."""
-        manners = self.mind.manners_of(sentence)
-        if manners is not None:
-            self._is_silent = manners.silent
-            await asyncio.sleep(manners.after_s)
-        pcm = await self._engines.say(sentence, *args, **kwargs)
-        return bytes(len(pcm)) if self._is_silent else pcm
+        """Speak as the script wants it: late, with another sound, or without any."""
+        begun = self.mind.manners_of(sentence)
+        manners = self._manners = begun or self._manners
+        if begun is not None:
+            await asyncio.sleep(begun.after_s)
+        if manners is None or manners.sound is None:
+            pcm = await self._engines.say(sentence, *args, **kwargs)
+        else:
+            # The sound stands for the whole text, however many sentences it has.
+            pcm = manners.sound if begun is not None else b""
+        return bytes(len(pcm)) if self.is_mute or (manners and manners.silent) else pcm
 
     def close(self) -> None:
         """Leave the shared engines alone; who loaded them closes them."""

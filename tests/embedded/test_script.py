@@ -118,8 +118,10 @@ async def test_hears_and_answers_as_written(engines: Engines, voice: Voice) -> N
     ("offer", "status", "headers"),
     [
         pytest.param({"status": 500}, 500, {}, id="500"),
-        pytest.param({"status": 429, "retry_after_s": 7}, 429, {"retry-after": "7"}, id="429"),
-        pytest.param({"status": 401, "code": "invalid_api_key"}, 401, {}, id="401"),
+        pytest.param(
+            {"status": 429, "headers": {"Retry-After": 7}}, 429, {"retry-after": "7"}, id="429"
+        ),
+        pytest.param({"status": 401, "error": {"code": "invalid_api_key"}}, 401, {}, id="401"),
     ],
 )
 async def test_refused_offer(
@@ -130,7 +132,9 @@ async def test_refused_offer(
     async with scripted(engines, script) as url:
         reply = await post_offer(url, await _offer_sdp())
         assert reply.status_code == status
-        assert reply.json()["error"]["code"] == offer.get("code", "scripted_refusal")
+        assert reply.json()["error"]["code"] == offer.get("error", {}).get(
+            "code", "scripted_refusal"
+        )
         assert headers.items() <= dict(reply.headers).items()
         async with open_call(url) as call:
             assert call.kinds() == ["session.created"]
@@ -141,7 +145,10 @@ async def test_refused_offer(
     [
         pytest.param({"offers": [{"status": 500}]}, "failed with status 500", 5, id="500"),
         pytest.param(
-            {"offers": [{"status": 429, "retry_after_s": 7}]}, "rate limit is reached", 7, id="429"
+            {"offers": [{"status": 429, "headers": {"Retry-After": "7"}}]},
+            "rate limit is reached",
+            7,
+            id="429",
         ),
         pytest.param({"offers": [{"status": 401}]}, "key was refused", 60, id="401"),
         pytest.param({"offers": [{"silent": True}]}, "did not answer", 5, id="silent"),
@@ -252,7 +259,7 @@ async def test_expire(engines: Engines, at: float | str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        pytest.param("- a\n", "accepted: offers, channel, greeting", id="a list"),
+        pytest.param("- a\n", "accepted: offers, channel, echo, greeting", id="a list"),
         pytest.param("a: [", "found no YAML", id="no YAML"),
         pytest.param("turn: []", "turn: found an unknown key, accepted: offers,", id="unknown key"),
         pytest.param(
@@ -266,8 +273,12 @@ async def test_expire(engines: Engines, at: float | str) -> None:
         ),
         pytest.param("faults: [{do: drop}]", "faults.0.at: missing", id="no time"),
         pytest.param("faults: [{at: -1, do: drop}]", "found -1, accepted: 0 to", id="the past"),
-        pytest.param("faults: [{at: 1, do: send}]", "either event or text", id="sends nothing"),
-        pytest.param("faults: [{at: 1, do: hold}]", "a type of event", id="holds nothing"),
+        pytest.param(
+            "faults: [{at: 1, do: send}]", "one of event, text and hex", id="sends nothing"
+        ),
+        pytest.param(
+            "faults: [{at: 1, do: hold}]", "a type of the server's events", id="holds nothing"
+        ),
         pytest.param("offers: [{status: 200}]", "found 200, accepted: 201 or 400", id="status"),
         pytest.param("turns: [{answer: [{}]}]", "say and call", id="empty step"),
     ],
