@@ -16,12 +16,18 @@ VOICED_RMS = 200
 """About -44 dBFS: above the noise of a G.711 line (below 20), below quiet speech (about 400)."""
 
 _VOICED_ENERGY = float(VOICED_RMS**2 * FRAME_SAMPLES)
+_LEVELS_KEPT = 50
+
+
+def energy(frame: Frame) -> float:
+    """Sum up the squares of 20 ms of PCM. Takes about 2 us."""
+    samples = np.frombuffer(frame, dtype="<i2").astype(np.float32)
+    return float(np.dot(samples, samples))
 
 
 def is_voiced(frame: Frame) -> bool:
-    """Tell whether 20 ms of PCM carry more than line noise. Takes about 2 us."""
-    samples = np.frombuffer(frame, dtype="<i2").astype(np.float32)
-    return bool(np.dot(samples, samples) > _VOICED_ENERGY)
+    """Tell whether 20 ms of PCM carry more than line noise."""
+    return energy(frame) > _VOICED_ENERGY
 
 
 class VoiceTrack:
@@ -29,23 +35,30 @@ class VoiceTrack:
 
     A pause shorter than `pause_ms` does not end a stretch. Times are
     milliseconds on the call's clock, told by the caller of `note`.
+
+    Attributes:
+        levels: Energy of the last second, one value a frame, newest last.
     """
 
     def __init__(self, pause_ms: int = 200, keep: int = 256) -> None:
         self._pause_ms = pause_ms
         self._runs: deque[tuple[int, int]] = deque(maxlen=keep)
+        self.levels: deque[float] = deque(maxlen=_LEVELS_KEPT)
 
-    def note(self, frame: Frame, at_ms: int) -> None:
-        """Take the frame that begins at `at_ms`."""
-        if not is_voiced(frame):
-            return
+    def note(self, frame: Frame, at_ms: int) -> bool:
+        """Take the frame that begins at `at_ms`; tell whether a stretch begins with it."""
+        level = energy(frame)
+        self.levels.append(level)
+        if level <= _VOICED_ENERGY:
+            return False
         end_ms = at_ms + FRAME_MS
         if self._runs:
             start_ms, last_ms = self._runs[-1]
             if at_ms - last_ms < self._pause_ms:
                 self._runs[-1] = (start_ms, end_ms)
-                return
+                return False
         self._runs.append((at_ms, end_ms))
+        return True
 
     @property
     def runs(self) -> tuple[tuple[int, int], ...]:
@@ -65,3 +78,7 @@ class VoiceTrack:
             if start_ms < at_ms:
                 return min(end_ms, at_ms)
         return None
+
+    def voiced_ms_since(self, at_ms: int) -> int:
+        """How much sound there was from `at_ms` on, short pauses included."""
+        return sum(max(0, end_ms - max(start_ms, at_ms)) for start_ms, end_ms in self._runs)

@@ -30,7 +30,10 @@ class TurnBegan:
 
 @dataclass(frozen=True, slots=True)
 class CallerSpeechStarted:
-    """The far end hears the caller speak; whatever the agent says is over."""
+    """The far end hears the caller speak.
+
+    Unless the call guards interruptions, whatever the agent says is over.
+    """
 
     item_id: str
 
@@ -40,6 +43,14 @@ class CallerSpeechStopped:
     """The far end found the end of the caller's turn."""
 
     item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallerTextDelta:
+    """More of what the caller is saying, as understood so far; not every far end tells."""
+
+    item_id: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +163,7 @@ CallEvent = (
     TurnBegan
     | CallerSpeechStarted
     | CallerSpeechStopped
+    | CallerTextDelta
     | CallerText
     | CallerTextFailed
     | AgentTextDelta

@@ -1,6 +1,7 @@
 """What a call may be told by configuration."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +20,107 @@ class LimitSettings(BaseModel):
     )
     goodbye_timeout_s: float = Field(
         12, gt=0, description="How long the last sentence may take before we hang up anyway."
+    )
+
+
+_BACKCHANNELS = (
+    "mm-hm", "mhm", "mm", "hm", "hmm", "uh-huh", "uh", "um", "ah", "oh", "aha",
+    "yeah", "yes", "yep", "ok", "okay", "right", "sure",
+)  # fmt: skip
+
+
+class InterruptionSettings(BaseModel):
+    """`[interruption]`: what it takes to stop the agent in mid-sentence.
+
+    Without a guard the far end stops by itself the moment it hears a voice. With one
+    it waits for us: the answer to every turn is then asked for by us, which costs
+    half a round trip to the provider.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    guard: Literal["off", "duck", "pause"] = Field(
+        "off",
+        description="While it is not clear whether the caller means it: off stops at once, duck "
+        "goes on 12 dB lower, pause falls silent and goes on where it stopped.",
+    )
+    min_speech_ms: int = Field(
+        700, ge=100, le=5000, description="A voice that lasts this long means it."
+    )
+    min_words: int = Field(
+        1, ge=1, le=10, description="So many words that are no backchannels mean it, too."
+    )
+    words_timeout_ms: int = Field(
+        800, ge=0, le=3000, description="How long the words of a short sound are waited for."
+    )
+    backchannels: tuple[str, ...] = Field(
+        _BACKCHANNELS,
+        description="What listeners say without wanting to speak; case and marks do not matter.",
+    )
+    echo_below_db: float = Field(
+        6, ge=0, le=40, description="Sound that follows the agent's own, so much weaker, is echo."
+    )
+    keys: bool = Field(True, description="A key pressed on the telephone stops the agent.")
+
+
+class IdleSettings(BaseModel):
+    """`[idle]`: a caller who says nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after_s: float = Field(
+        12, ge=0, le=600, description="Silence after which the caller is asked; 0: never."
+    )
+    times: int = Field(2, ge=1, le=10, description="How often before the call is ended.")
+    question: str = Field("Are you still there?", min_length=1, max_length=500)
+    goodbye: str = Field(
+        "I cannot hear you any more, so I will hang up. Goodbye.", min_length=1, max_length=500
+    )
+
+
+class WatchdogSettings(BaseModel):
+    """`[watchdog]`: after how much silence something must be wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answer_timeout_s: float = Field(
+        6, gt=0, le=60, description="From the end of the caller's turn to a response."
+    )
+    voice_timeout_s: float = Field(
+        8, gt=0, le=60, description="From the beginning of a response to its first sound."
+    )
+    sound_timeout_s: float = Field(
+        4, gt=0, le=60, description="Words or speech that are announced, and nothing is heard."
+    )
+    rtp_timeout_s: float = Field(
+        4, gt=0, le=60, description="No packet from the caller's telephone."
+    )
+    repair_timeout_s: float = Field(
+        4, gt=0, le=60, description="How long a repair may take before the next one is tried."
+    )
+
+
+class ToolUseSettings(BaseModel):
+    """The part of `[tools]` that the call itself keeps to, whatever the tools are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    filler_after_s: float = Field(
+        1.5, ge=0, le=60, description="A tool may be silent for so long; 0: as long as it likes."
+    )
+    duplicate_window_s: float = Field(
+        10,
+        ge=0,
+        le=600,
+        description="The same call again within this time is a retry of the first.",
+    )
+    max_calls_per_call: int = Field(100, ge=1, le=10_000)
+    max_calls_at_once: int = Field(8, ge=1, le=64)
+    max_failures_in_row: int = Field(
+        5, ge=1, le=100, description="Then the agent must speak with the caller first."
+    )
+    max_calls: Mapping[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="How often a tool may be called in one call, by its name."
     )
 
 

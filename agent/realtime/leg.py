@@ -38,6 +38,9 @@ _MOST_EVENTS = 1_000
 _LONGEST_TAIL_S = 0.3
 """How long the rest of an interrupted response may go on arriving: a round trip and then some."""
 
+_LONGEST_OBEDIENCE_S = 1.0
+"""The same where the far end has yet to be told, and to act on it."""
+
 
 class RealtimeConnector:
     """Opens Realtime sessions: the `AgentConnector` of this room."""
@@ -131,6 +134,7 @@ class RealtimeLeg:
         self._speaking_response_id = ""
         self._muted_response_id = ""
         self._muted_until_s = 0.0
+        self._late_spoke: AgentSpoke | None = None
         self._events_dropped = 0
         self._frames_refused = 0
         self._flushed_ms = 0
@@ -153,7 +157,10 @@ class RealtimeLeg:
 
     def read_frame(self) -> Frame:
         """Give the next 20 ms for the caller's ear; silence when nothing is due."""
-        return self._playout.read()
+        frame = self._playout.read()
+        if self._late_spoke is not None and not self._playout.is_behind:
+            self._tell_late_spoke()
+        return frame
 
     def flush(self) -> int:
         """Drop what has arrived, and the rest of this response as it arrives.
@@ -168,9 +175,26 @@ class RealtimeLeg:
         self._flushed_ms += dropped_ms
         return dropped_ms
 
+    def interrupt(self) -> int:
+        """Stop the response and drop what has arrived of it; return how many ms that was."""
+        self._protocol.interrupt()
+        self._send_outgoing()
+        dropped_ms = self.flush()
+        if self._muted_response_id:
+            self._muted_until_s = self._loop.time() + _LONGEST_OBEDIENCE_S
+        return dropped_ms
+
+    def hold(self, is_held: bool) -> None:
+        """Let the agent's voice wait, or go on where it stopped."""
+        self._playout.hold(is_held)
+
     def buffered_ms(self) -> int:
         """How much speech has arrived and was not read yet."""
         return self._playout.buffered_ms
+
+    def waited_ms(self) -> int:
+        """How long the frame read last had waited for its read."""
+        return max(0, int((self._loop.time() - self._playout.read_arrival_s) * 1000))
 
     async def events(self) -> AsyncIterator[CallEvent]:
         """Facts as they arrive; ends after `AgentGone`."""
@@ -188,6 +212,16 @@ class RealtimeLeg:
     def speak(self, instructions: str) -> None:
         """Let the agent say something in its own words, as soon as it is free."""
         self._protocol.speak(instructions)
+        self._send_outgoing()
+
+    def answer(self) -> None:
+        """Let the agent answer what was said, as soon as it is free."""
+        self._protocol.answer()
+        self._send_outgoing()
+
+    def note(self, text: str) -> None:
+        """Tell the agent a fact that nobody said."""
+        self._protocol.note(text)
         self._send_outgoing()
 
     def give_tool_output(self, tool_call_id: str, output: str, *, reply: bool = True) -> None:
@@ -229,6 +263,12 @@ class RealtimeLeg:
             "input_tokens": self._protocol.input_tokens,
             "output_tokens": self._protocol.output_tokens,
         }
+
+    def _tell_late_spoke(self) -> None:
+        """All was sent long ago; only now has the ear been given it."""
+        event, self._late_spoke = self._late_spoke, None
+        if event is not None:
+            self._tell(event)
 
     # --- the connector's side
 
@@ -285,7 +325,10 @@ class RealtimeLeg:
         """Take one event of the data channel."""
         for event in self._protocol.receive(text):
             self._follow(event)
-            self._tell(event)
+            if isinstance(event, AgentSpoke) and self._playout.is_behind:
+                self._late_spoke = event
+            else:
+                self._tell(event)
         self._send_outgoing()
         self._settled.set()
 

@@ -15,12 +15,16 @@ Decides only: no I/O, no clock, no exceptions for anything a peer can send.
 
 from array import array
 from collections import deque
+from typing import NamedTuple
 
 from agent.audio.frame import FRAME_BYTES, FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, SILENCE, Frame
 from agent.audio.opus import OpusDecoder, OpusError
 
 MOST_WAITING_MS = 400
 """The far end sends in real time, so a backlog is nothing but delay."""
+
+MOST_HELD_MS = 4000
+"""While the voice is held on purpose, and until what waited then has been read."""
 
 _RTP_TICKS_PER_MS = 48  # RFC 7587, 4.1: the RTP clock of Opus is always 48 kHz
 _JUMP_PACKETS = 50  # one second; a larger step is a new stream, not loss
@@ -32,6 +36,11 @@ _CALM_READS = 250  # 5 s without a late packet: one frame less is held
 _DEPTH_WINDOW_READS = 25
 _QUIET_PEAK = 256  # -42 dBFS, above the noise of a silent 8 kHz Opus stream
 _REMEMBERED_PACKETS = 64
+
+
+class _Packet(NamedTuple):
+    payload: bytes
+    arrival_s: float
 
 
 class Playout:
@@ -49,6 +58,8 @@ class Playout:
         overflowed: Packets dropped because too much was waiting.
         trimmed: Silent frames dropped to get rid of delay.
         restarts: Times the sequence jumped.
+        read_arrival_s: When the packet came that was decoded last.
+        is_behind: What was held back is still being read.
     """
 
     def __init__(self, decoder: OpusDecoder) -> None:
@@ -58,7 +69,7 @@ class Playout:
             decoder: Used by this object alone; whoever made it closes it.
         """
         self._decoder = decoder
-        self._packets: dict[int, bytes] = {}
+        self._packets: dict[int, _Packet] = {}
         self._pcm = bytearray()
         self._packet_samples = FRAME_SAMPLES
         self._next = 0
@@ -79,6 +90,9 @@ class Playout:
         self._depths: deque[int] = deque(maxlen=_DEPTH_WINDOW_READS)
         self._speech_end: int | None = None
         self._jitter_s = 0.0
+        self._is_held = False
+        self.is_behind = False
+        self.read_arrival_s = 0.0
         self.received = 0
         self.lost = 0
         self.concealed = 0
@@ -120,8 +134,9 @@ class Playout:
         if place < self._highest:
             self.reordered += 1
         self._highest = max(self._highest, place)
-        self._packets[place] = payload
-        while len(self._packets) * self._packet_ms > MOST_WAITING_MS:
+        self._packets[place] = _Packet(payload, arrival_s)
+        most_ms = MOST_HELD_MS if self.is_behind else MOST_WAITING_MS
+        while len(self._packets) * self._packet_ms > most_ms:
             self.overflowed += 1
             oldest = min(self._packets)
             del self._packets[oldest]
@@ -129,6 +144,10 @@ class Playout:
 
     def read(self) -> Frame:
         """Give the next 20 ms; silence when nothing is due. Call it every 20 ms."""
+        if self._is_held:
+            return SILENCE
+        if self.is_behind:
+            self._catch_up()
         self._depths.append(len(self._packets))
         self._calm_reads += 1
         if self._hold_frames and self._calm_reads >= _CALM_READS:
@@ -147,6 +166,7 @@ class Playout:
     def flush(self) -> int:
         """Drop everything that waits; return how many ms that was."""
         dropped_ms = self.waiting_ms
+        self._is_held = self.is_behind = False
         self._packets.clear()
         self._pcm.clear()
         self._next = self._highest + 1
@@ -154,6 +174,11 @@ class Playout:
         self._filled_ahead = 0
         self._depths.clear()
         return dropped_ms
+
+    def hold(self, is_held: bool) -> None:
+        """Let everything wait, or go on with it; what waited meanwhile is read first."""
+        self._is_held = is_held
+        self.is_behind = self.is_behind or is_held
 
     def speech_began(self) -> None:
         """What arrives from now on is speech."""
@@ -233,6 +258,17 @@ class Playout:
 
     # --- reading
 
+    def _catch_up(self) -> None:
+        """Once the held speech was read, the silence that queued behind it is left out."""
+        spare = len(self._packets) - 1 - self._hold_frames
+        if self._speech_end is not None and self._next > self._speech_end:
+            for place in sorted(self._packets)[: max(0, spare)]:
+                del self._packets[place]
+                self._next = place + 1
+                self.trimmed += 1
+            spare = 0
+        self.is_behind = spare > 0
+
     def _read_dry(self) -> Frame:
         """Nothing is there: bridge a short gap, then be silent."""
         if not self._is_playing:
@@ -264,10 +300,11 @@ class Playout:
         if gap:
             self._next += 1
             self.lost += 1
-            return self._conceal(self._packets[first] if gap == 1 else None)
+            return self._conceal(self._packets[first].payload if gap == 1 else None)
         self._filled_ahead = 0
         samples = self._decode_next()
-        if self._has_spare_packet() and _is_quiet(samples):
+        is_late = self.is_behind and self._next in self._packets
+        if (is_late or self._has_spare_packet()) and _is_quiet(samples):
             self.trimmed += 1
             self._depths.clear()
             samples = self._decode_next()
@@ -285,7 +322,7 @@ class Playout:
         return gap - skipped
 
     def _decode_next(self) -> bytes:
-        payload = self._packets.pop(self._next)
+        payload, self.read_arrival_s = self._packets.pop(self._next)
         self._next += 1
         try:
             samples = self._decoder.decode(payload)

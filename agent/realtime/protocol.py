@@ -34,6 +34,7 @@ from agent.call.events import (
     CallerSpeechStarted,
     CallerSpeechStopped,
     CallerText,
+    CallerTextDelta,
     CallerTextFailed,
     CallEvent,
     ResponseEnded,
@@ -68,11 +69,11 @@ _STATUSES: dict[str, ResponseStatus] = {
 }
 _SPEAKERS: dict[str, Speaker] = {"user": "caller", "assistant": "agent"}
 _ALREADY_ACTIVE = "conversation_already_has_active_response"
+_NOT_ACTIVE = "response_cancel_not_active"
 _IGNORED = frozenset(
     {
         "conversation.created",
         "conversation.item.deleted",
-        "conversation.item.input_audio_transcription.delta",
         "conversation.item.input_audio_transcription.segment",
         "conversation.item.retrieved",
         "input_audio_buffer.dtmf_event_received",
@@ -157,6 +158,10 @@ class RealtimeProtocol:
         """The response our last request got, to ask again should it fail."""
         self._failed_in_row = 0
         self._caller_speaks = False
+        self._speaking: dict[str, None] = {}
+        """Responses whose audio has begun and neither ended nor been cut."""
+        self._is_unwanted = False
+        """What was asked for last is to be cancelled as soon as it begins."""
         self._handlers: dict[str, Callable[[dict[str, Any]], list[CallEvent]]] = {
             "session.updated": self._session_updated,
             "error": self._error,
@@ -168,11 +173,12 @@ class RealtimeProtocol:
             "conversation.item.created": self._item,
             "conversation.item.done": self._item,
             "conversation.item.truncated": self._truncated,
+            "conversation.item.input_audio_transcription.delta": self._transcribed_so_far,
             "conversation.item.input_audio_transcription.completed": self._transcribed,
             "conversation.item.input_audio_transcription.failed": self._not_transcribed,
-            "output_audio_buffer.started": lambda e: [AgentSpeaking(_id(e, "response_id"))],
-            "output_audio_buffer.stopped": lambda e: [AgentSpoke(_id(e, "response_id"))],
-            "output_audio_buffer.cleared": lambda e: [AgentInterrupted(_id(e, "response_id"))],
+            "output_audio_buffer.started": self._audio_began,
+            "output_audio_buffer.stopped": lambda e: [AgentSpoke(self._audio_over(e))],
+            "output_audio_buffer.cleared": lambda e: [AgentInterrupted(self._audio_over(e))],
             "response.created": self._response_created,
             "response.done": self._response_done,
             "response.output_item.done": self._output_item_done,
@@ -239,6 +245,27 @@ class RealtimeProtocol:
         """Have something said in the agent's own words once nobody speaks."""
         self._request(_Request({"instructions": instructions}))
 
+    def answer(self) -> None:
+        """Ask for the answer to what was said; once, however often this is called."""
+        if all(request.response is not None for request in self._requests):
+            self._request(_Request(None))
+
+    def note(self, text: str) -> None:
+        """Put a fact into the conversation that nobody said."""
+        content = [{"type": "input_text", "text": _speakable(text)[:_MOST_TEXT_CHARS]}]
+        item = {"type": "message", "role": "system", "content": content}
+        self._send("conversation.item.create", item=item)
+
+    def interrupt(self) -> None:
+        """Stop the response that is made or heard, and forget those not begun."""
+        self._requests.clear()
+        if self._awaits_response:
+            self._is_unwanted = True
+        for response_id in self._active:
+            self._send("response.cancel", response_id=response_id)
+        if self._speaking:
+            self._send("output_audio_buffer.clear")
+
     def give_tool_output(self, tool_call_id: str, output: str, *, reply: bool = True) -> None:
         """Send a tool's output; let the agent go on once all of that response are there."""
         response_id = self._tool_calls.get(tool_call_id)
@@ -299,6 +326,9 @@ class RealtimeProtocol:
             self._answer = (response_id, self._sent_request)
         self._awaits_response = False
         self._caller_speaks = False
+        if self._is_unwanted:
+            self._is_unwanted = False
+            self._send("response.cancel", response_id=response_id)
         return [ResponseStarted(response_id)]
 
     def _response_done(self, event: dict[str, Any]) -> list[CallEvent]:
@@ -347,6 +377,8 @@ class RealtimeProtocol:
         code = clean(str(error.get("code") or error.get("type") or "error"), 64)
         message = clean(str(error.get("message") or ""), _MOST_REASON_CHARS)
         event_id = error.get("event_id")
+        if code == _NOT_ACTIVE:
+            return []  # it ended while our wish was on its way
         if code == "session_expired":
             return [AgentGone("the Realtime session expired")]
         # Some servers do not say which event an error is about; then it is
@@ -358,6 +390,10 @@ class RealtimeProtocol:
         if sent is not None and event_id in (sent.event_id, None, ""):
             self._sent_request = None
             self._awaits_response = False
+            if self._is_unwanted:
+                self._is_unwanted = code == _ALREADY_ACTIVE and not self._active
+                self._awaits_response = self._is_unwanted
+                return [] if code == _ALREADY_ACTIVE else [AgentError(code, message)]
             if code == _ALREADY_ACTIVE:
                 # Its response.created may still be on its way: without it we
                 # would ask again at once, and be refused again.
@@ -399,6 +435,10 @@ class RealtimeProtocol:
         self._caller_speaks = False
         return []
 
+    def _transcribed_so_far(self, event: dict[str, Any]) -> list[CallEvent]:
+        item_id, text = _id(event, "item_id"), event.get("delta")
+        return [CallerTextDelta(item_id, _clean_piece(text))] if isinstance(text, str) else []
+
     def _transcribed(self, event: dict[str, Any]) -> list[CallEvent]:
         item_id = _id(event, "item_id")
         text = clean(_text(event, "transcript"), _MOST_TEXT_CHARS)
@@ -436,7 +476,17 @@ class RealtimeProtocol:
             raise _Garbage("conversation.item.truncated without audio_end_ms")
         return [TurnTruncated(item_id, max(0, audio_end_ms))]
 
-    # --- the agent's words
+    # --- the agent's voice and words
+
+    def _audio_began(self, event: dict[str, Any]) -> list[CallEvent]:
+        response_id = _id(event, "response_id")
+        _remember(self._speaking, response_id, None)
+        return [AgentSpeaking(response_id)]
+
+    def _audio_over(self, event: dict[str, Any]) -> str:
+        response_id = _id(event, "response_id")
+        self._speaking.pop(response_id, None)
+        return response_id
 
     def _agent_delta(self, event: dict[str, Any]) -> list[CallEvent]:
         item_id, response_id = _id(event, "item_id"), _id(event, "response_id")
@@ -553,8 +603,8 @@ def session_of(profile: AgentProfile, settings: RealtimeSettings) -> dict[str, A
                     "threshold": settings.vad.threshold,
                     "prefix_padding_ms": settings.vad.prefix_padding_ms,
                     "silence_duration_ms": settings.vad.silence_duration_ms,
-                    "create_response": True,
-                    "interrupt_response": True,
+                    "create_response": not profile.guards_interruptions,
+                    "interrupt_response": not profile.guards_interruptions,
                 },
                 "transcription": {"model": settings.transcription_model},
             },

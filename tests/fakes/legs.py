@@ -91,8 +91,26 @@ class FakeAgent:
         self.ear.clear()
         return dropped_ms
 
+    def interrupt(self) -> int:
+        self.did.append("interrupt")
+        dropped_ms = len(self.ear) * 20
+        self.ear.clear()
+        return dropped_ms
+
+    def hold(self, is_held: bool) -> None:
+        self.did.append("hold" if is_held else "release")
+
+    def answer(self) -> None:
+        self.did.append("answer")
+
+    def note(self, text: str) -> None:
+        self.did.append(f"note {text}")
+
     def buffered_ms(self) -> int:
         return self.waiting_ms
+
+    def waited_ms(self) -> int:
+        return 0
 
     async def events(self) -> AsyncIterator[CallEvent]:
         while True:

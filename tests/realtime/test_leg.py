@@ -240,6 +240,43 @@ async def test_the_tail_of_an_interrupted_response_ends_by_itself() -> None:
         speaking.cancel()
 
 
+async def test_an_interrupted_agent_is_told_so_and_not_heard_again() -> None:
+    """The call stops it: silence with the next frame, however long the far end goes on."""
+    async with connected() as (leg, session, _):
+        ear = Ear(leg)
+        speaking = asyncio.create_task(session.say(tone(2000), "resp_1"))
+        await ear.listen_until(lambda: len(ear.voiced) > 5)
+        leg.interrupt()
+        ear.heard.clear()
+        await ear.listen(25)
+        assert ear.voiced == []
+        await session.wait_for("output_audio_buffer.clear")
+        speaking.cancel()
+        session.send({"type": "output_audio_buffer.cleared", "response_id": "resp_1"})
+        assert await next_event(leg, AgentInterrupted) == AgentInterrupted("resp_1")
+
+
+async def test_a_held_agent_is_silent_and_has_spoken_when_the_ear_has_it() -> None:
+    """What waits is heard after the hold, and only then the agent has spoken."""
+    async with connected() as (leg, session, _):
+        ear = Ear(leg)
+        speaking = asyncio.create_task(session.say(tone(600), "resp_1"))
+        await ear.listen_until(lambda: len(ear.voiced) > 5)
+        leg.hold(True)
+        before = len(ear.voiced)
+        await speaking
+        await ear.listen(5)
+        assert len(ear.voiced) == before
+        leg.hold(False)
+        events = leg.events()
+        told = asyncio.create_task(anext(e async for e in events if isinstance(e, AgentSpoke)))
+        await asyncio.sleep(0)
+        assert not told.done()
+        await ear.listen_until(told.done)
+        assert len(ear.voiced) >= 29
+        assert leg.buffered_ms() == 0
+
+
 FAULTS = [
     pytest.param(Manners(key="another"), "the API key was refused", 60, id="401"),
     pytest.param(

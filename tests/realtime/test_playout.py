@@ -214,6 +214,27 @@ def test_flush_drops_all_and_the_next_word_is_whole() -> None:
     assert line.playout.lost == 0
 
 
+def test_a_held_voice_goes_on_where_it_stopped() -> None:
+    """Two seconds of waiting: silence meanwhile, then every word, then no delay is left."""
+    line = Line()
+    line.playout.speech_began()
+    line.run((n,) for n in range(20))
+    line.playout.hold(True)
+    heard_before = len(line.heard)
+    line.run((n,) for n in range(20, 120))
+    assert {loudness(frame) for frame in line.heard[heard_before:]} == {0}
+    line.playout.hold(False)
+    line.playout.speech_ended()
+    line.payloads = line.quiet * 2
+    heard_before = len(line.heard)
+    line.run((n,) for n in range(120, 240))
+    voiced = [frame for frame in line.heard[heard_before:] if loudness(frame) > 500]
+    assert 100 <= len(voiced) <= 103
+    assert line.playout.overflowed == 0
+    assert line.playout.waiting_ms <= 20
+    assert not line.playout.is_behind
+
+
 def test_an_open_line_is_not_speech() -> None:
     """A far end that sends silence for ever leaves no speech waiting once it has spoken."""
     line = Line()

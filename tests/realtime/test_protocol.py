@@ -21,6 +21,7 @@ from agent.call.events import (
     CallerSpeechStarted,
     CallerSpeechStopped,
     CallerText,
+    CallerTextDelta,
     CallerTextFailed,
     CallEvent,
     ResponseEnded,
@@ -74,6 +75,7 @@ MEANINGS: dict[str, list[CallEvent]] = {
     "event_12": [UNKNOWN_TURN],
     "event_13": [UNKNOWN_TURN],
     "event_15": [TurnTruncated("item_a1", 1480)],
+    "event_17": [CallerTextDelta("item_u1", "Is order")],
     "event_18": [UNKNOWN_TURN, CallerText("item_u1", READY)],
     "event_19": [UNKNOWN_TURN, CallerText("item_u1", READY)],
     "event_20": [UNKNOWN_TURN, CallerTextFailed("item_u1", "Could not transcribe.")],
@@ -481,6 +483,68 @@ def test_the_greeting_does_not_wait_for_the_caller() -> None:
     session.receive("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=1)
     session.protocol.greet("Hello.")
     assert session.sent_types() == ["response.create"]
+
+
+def test_an_interrupted_response_is_stopped_where_it_is() -> None:
+    """Made and heard: both end; nothing is asked of a far end that is silent."""
+    session = Session()
+    session.protocol.interrupt()
+    assert session.sent() == []
+    session.response("r1", done=False)
+    session.receive("output_audio_buffer.started", response_id="r1")
+    session.protocol.interrupt()
+    cancel, clear = session.sent()
+    assert (cancel["type"], cancel["response_id"]) == ("response.cancel", "r1")
+    assert clear["type"] == "output_audio_buffer.clear"
+    session.receive("output_audio_buffer.cleared", response_id="r1")
+    session.receive("response.done", response={"id": "r1", "status": "cancelled"})
+    session.protocol.interrupt()
+    assert session.sent() == []
+
+
+def test_a_response_that_is_on_its_way_is_stopped_when_it_begins() -> None:
+    """Interrupted between the request and its response: the caller does not hear it."""
+    session = Session()
+    session.protocol.answer()
+    session.protocol.speak("Say more.")
+    assert session.sent_types() == ["response.create"]
+    session.protocol.interrupt()
+    assert session.sent() == []
+    session.response("r1", done=False)
+    assert session.sent_types() == ["response.cancel"]
+    session.receive("response.done", response={"id": "r1", "status": "cancelled"})
+    assert session.sent() == [], "what was asked for before the interruption is forgotten"
+    session.protocol.answer()
+    assert session.sent_types() == ["response.create"]
+
+
+def test_a_stop_that_comes_too_late_is_no_error() -> None:
+    """The response ended by itself meanwhile."""
+    session = Session()
+    error = {"type": "invalid_request_error", "code": "response_cancel_not_active"}
+    assert session.receive("error", error={**error, "message": "None active."}) == []
+
+
+def test_an_answer_is_asked_for_once() -> None:
+    """However many sounds made up the turn, it waits for the response before it, and comes once."""
+    session = Session()
+    session.response("r1", done=False)
+    session.protocol.answer()
+    session.protocol.answer()
+    assert session.sent() == []
+    session.receive("response.done", response={"id": "r1", "status": "completed"})
+    assert session.sent_types() == ["response.create"]
+    session.response("r2")
+    assert session.sent() == []
+
+
+def test_a_fact_nobody_said_is_a_system_item() -> None:
+    """Keys the caller pressed reach the model without being somebody's words."""
+    session = Session()
+    session.protocol.note("The caller pressed 5.")
+    (event,) = session.sent()
+    assert event["item"]["role"] == "system"
+    assert event["item"]["content"] == [{"type": "input_text", "text": "The caller pressed 5."}]
 
 
 def test_usage_is_summed() -> None:
