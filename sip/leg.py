@@ -9,16 +9,17 @@ that could still be called.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
 
 import pjsua2 as pj
 import structlog
 
-from agent.call.ports import CallOffer, LegClosed, MediaPort
+from agent.call.ports import CallOffer, LegClosed, LineRefused, MediaPort
 from agent.call.records import Ending
 from sip.caller_port import CallerPort
+from sip.handover import Handover
 from sip.rtp_guard import RtpGuard
 from sip.rtp_watch import RtpWatch, Verdict
 from sip.sdp import audio_address, keep_codecs
@@ -29,6 +30,12 @@ log = structlog.get_logger()
 _HOLDS = (pj.PJSUA_CALL_MEDIA_LOCAL_HOLD, pj.PJSUA_CALL_MEDIA_REMOTE_HOLD)
 
 _FAULT = Ending("trunkline", "internal error")
+_TRANSFERRED = Ending("agent", "transferred")
+
+_KEYS = frozenset("0123456789*#ABCD")  # RFC 4733, 3.2
+_MOST_DIGITS = 64
+_TRANSFER_TIMEOUT_S = 45.0
+"""A telephone may ring for half a minute before somebody or a mailbox answers."""
 
 
 def call_parameters(status: int = 0) -> pj.CallOpParam:
@@ -79,6 +86,8 @@ class PjCall(pj.Call):  # type: ignore[misc]
         self.on_media: Callable[[int, int, str], None] = lambda *_: None
         self.on_sdp: Callable[[str, str], str] = lambda ours, _: ours
         self.on_last_look: Callable[[], object] = lambda: None
+        self.on_digit: Callable[[str], None] = lambda _: None
+        self.on_transfer: Callable[[int, str, bool], None] = lambda *_: None
         self.on_fault: Callable[[Exception], None] = lambda _: None
 
     def onCallState(self, _: Any) -> None:  # noqa: N802
@@ -122,6 +131,21 @@ class PjCall(pj.Call):  # type: ignore[misc]
             changed = self.on_sdp(ours, prm.remSdp.wholeSdp)
             if changed != ours:
                 prm.sdp.wholeSdp = changed
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._fault(fault)
+
+    def onDtmfDigit(self, prm: Any) -> None:  # noqa: N802
+        """Post a key of the caller: RFC 4733, or INFO (application/dtmf-relay)."""
+        try:
+            self._stack.post(partial(self.on_digit, prm.digit))
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._fault(fault)
+
+    def onCallTransferStatus(self, prm: Any) -> None:  # noqa: N802
+        """Post what the far end tells of a transfer we asked for."""
+        try:
+            facts = (prm.statusCode, prm.reason, bool(prm.finalNotify))
+            self._stack.post(partial(self.on_transfer, *facts))
         except Exception as fault:  # noqa: BLE001 - as above
             self._fault(fault)
 
@@ -179,10 +203,15 @@ class SipLeg:
         self._last_quality: Mapping[str, object] = {}
         self._settled = asyncio.Event()
         self._closed = asyncio.Event()
+        self._digits: asyncio.Queue[str | None] = asyncio.Queue()
+        self._handover: Handover | None = None
+        self._handover_told = asyncio.Event()
         pj_call.on_state = self._state_changed
         pj_call.on_media = self._media_changed
         pj_call.on_sdp = self._sdp_created
         pj_call.on_last_look = self._read_quality
+        pj_call.on_digit = self._digit_came
+        pj_call.on_transfer = self._transfer_told
         pj_call.on_fault = self._failed
 
     @property
@@ -228,6 +257,52 @@ class SipLeg:
             headers.append(header)
             parameters.txOption.headers = headers
         self._send(lambda call: call.hangup(parameters))
+
+    async def digits(self) -> AsyncIterator[str]:
+        """Keys as the caller presses them; see `agent.call.ports.CallerLeg.digits`."""
+        while not self.is_over or not self._digits.empty():
+            if (digit := await self._digits.get()) is None:
+                return
+            yield digit
+
+    def send_digits(self, digits: str) -> None:
+        """Press keys towards the caller's side, as RFC 4733 events.
+
+        Raises:
+            LineRefused: The far end did not offer to take them, or there is no media.
+        """
+        if self._call is None:
+            raise LineRefused("the call is over")
+        try:
+            self._call.dialDtmf(digits)
+        except pj.Error as error:
+            raise LineRefused(f"the far end takes no keys: {error.reason}") from None
+
+    async def transfer(self, target: str) -> None:
+        """Ask the caller's side to call `target` instead (REFER), and await the outcome.
+
+        Raises:
+            LineRefused: It was refused, failed, or its outcome was not told in time.
+        """
+        if self._call is None or not self._confirmed:
+            raise LineRefused("there is no call to transfer")
+        if self._handover is not None and not self._handover.is_over:
+            raise LineRefused("another transfer is under way")
+        handover = self._handover = Handover()
+        try:
+            self._call.xfer(target, pj.CallOpParam(True))
+            async with asyncio.timeout(_TRANSFER_TIMEOUT_S):
+                while not handover.is_over:
+                    self._handover_told.clear()
+                    await self._handover_told.wait()
+        except pj.Error as error:
+            handover.told(500, error.reason, is_last=True)
+        except TimeoutError:
+            handover.told(408, f"no outcome within {_TRANSFER_TIMEOUT_S:g} s", is_last=True)
+        finally:
+            handover.is_over = True
+        if handover.problem:
+            raise LineRefused(handover.problem)
 
     def hang_up(self) -> None:
         """BYE, or a 603 before the answer. Harmless once it is over."""
@@ -312,10 +387,25 @@ class SipLeg:
             self._settle()
         elif state == pj.PJSIP_INV_STATE_DISCONNECTED:
             self._log.debug("x dialog over", status=status, reason=reason)
+            if self._handover is not None and self._handover.is_likely:
+                # Many ends say BYE as soon as the other call stands, before or without telling.
+                self._intended = self._intended or _TRANSFERRED
             self._close(
                 self._intended
                 or ending_of(status, answered=self._answered, confirmed=self._confirmed)
             )
+
+    def _digit_came(self, digit: str) -> None:
+        if digit.upper() not in _KEYS or self._ending is not None:
+            return
+        if self._digits.qsize() >= _MOST_DIGITS:
+            self._digits.get_nowait()
+        self._digits.put_nowait(digit.upper())
+
+    def _transfer_told(self, status: int, reason: str, is_last: bool) -> None:
+        if self._handover is not None:
+            self._handover.told(status, reason, is_last=is_last)
+            self._handover_told.set()
 
     def _media_changed(self, stream: int, status: int, remote: str) -> None:
         if self._ending is not None:
@@ -406,6 +496,10 @@ class SipLeg:
             self._stack.slot_released(self._call)
             self._call = None
         self._media = None
+        self._digits.put_nowait(None)
+        if self._handover is not None:
+            self._handover.told(487, "the call ended", is_last=True)
+            self._handover_told.set()
         self._settled.set()
         self._closed.set()
         self._on_closed(self)

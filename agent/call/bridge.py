@@ -12,7 +12,8 @@ when either side was last heard decides turn latency and what was interrupted.
 from collections.abc import Callable
 
 from agent.audio.frame import Frame
-from agent.audio.voice import VoiceTrack
+from agent.audio.tones import soft_tone
+from agent.audio.voice import VoiceTrack, is_voiced
 from agent.call.ports import AgentLeg
 
 
@@ -30,6 +31,15 @@ class Bridge:
         self._now_ms = now_ms
         self.caller_track = VoiceTrack()
         self.agent_track = VoiceTrack()
+        self._tone_position: int | None = None
+
+    def set_tone(self, *, is_on: bool) -> None:
+        """Let the caller hear a soft tone wherever the agent is silent, or no longer.
+
+        The agent's track knows nothing of it: a tone is not an answer.
+        """
+        if is_on != (self._tone_position is not None):
+            self._tone_position = 0 if is_on else None
 
     def hear_caller(self, frame: Frame) -> None:
         """Pass 20 ms of the caller on, in the tick they came."""
@@ -40,4 +50,7 @@ class Bridge:
         """Fetch the 20 ms that are due at the caller's ear."""
         frame = self._agent.read_frame()
         self.agent_track.note(frame, self._now_ms())
+        if self._tone_position is not None and not is_voiced(frame):
+            frame = soft_tone(self._tone_position)
+            self._tone_position += 1
         return frame

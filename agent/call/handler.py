@@ -148,9 +148,17 @@ class Call:
         self.end(ending)
 
     async def _talk(self, agent: AgentLeg, bridge: Bridge) -> Ending:
-        talk = Talk(agent, bridge, self._toolbox, self._diary, self._limits)
+        talk = Talk(
+            self._profile,
+            self._caller,
+            agent,
+            bridge,
+            self._toolbox,
+            self._diary,
+            self._limits,
+        )
         try:
-            return await talk.run(self._profile)
+            return await talk.run()
         finally:
             self._usage = talk.usage
             self._agent_quality = agent.quality()

@@ -7,12 +7,12 @@ satisfy these without importing them; `agent.service` plugs them together.
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from agent.audio.frame import Frame
 from agent.call.events import CallEvent
 from agent.call.records import Ending, Record
-from agent.call.settings import IdleSettings, InterruptionSettings
+from agent.call.settings import ToolUseSettings
 
 
 class AgentUnavailable(Exception):
@@ -42,6 +42,10 @@ class CallOffer:
     """When the INVITE was read, on the loop's clock."""
 
 
+class LineRefused(Exception):
+    """The telephone side would not do what was asked; the text says why, in few words."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSchema:
     """A tool as the model is told of it."""
@@ -60,6 +64,76 @@ class ToolResult:
     error: str | None = None
     ends_call: bool = False
     """The agent has said or will say goodbye; hang up once it was heard."""
+    ending: Ending | None = None
+    """The call is over for us, at once: somebody else has the caller now."""
+    attempts: int = 1
+    """How often it was tried; 0 if it never came to that."""
+    is_repeatable: bool = False
+    """The same call a moment later is a new wish, not a retry of this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DigitsWanted:
+    """Which keys to wait for."""
+
+    count: int
+    """Enough when so many were pressed."""
+    terminator: str
+    """Enough when one of these was pressed; it is not part of the digits."""
+    timeout_s: float
+    """How long each key may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class DigitsKeyed:
+    """Which keys came, and whether they were enough."""
+
+    digits: str
+    reason: Literal["count", "terminator", "timeout"]
+
+
+class Line(Protocol):
+    """What a tool may do with the call it was asked for in."""
+
+    async def transfer(self, target: str) -> None:
+        """Hand the caller to a SIP URI, once they have heard what the agent says now.
+
+        Raises:
+            LineRefused: Nobody took the caller; the call goes on.
+        """
+        ...
+
+    def send_digits(self, digits: str) -> None:
+        """Press keys towards the caller's side; returns before they have all been sent.
+
+        Raises:
+            LineRefused: The far end does not take keys.
+        """
+        ...
+
+    async def collect_digits(self, wanted: DigitsWanted) -> DigitsKeyed:
+        """Wait for the caller's keys; until then they are nobody else's."""
+        ...
+
+    def note(self, kind: str, **detail: object) -> None:
+        """Keep something with the call, for whoever reads its log."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """In which call a tool runs, and for whom. All text has been through `clean`."""
+
+    call_id: str
+    agent: str
+    trunk: str
+    did: str
+    caller_number: str
+    timezone: str
+    """IANA name of the zone the agent speaks of."""
+    tools: frozenset[str]
+    """Names this agent was offered; no other is run."""
+    line: Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +145,10 @@ class AgentProfile:
     greeting: str
     voice: str
     tools: tuple[ToolSchema, ...] = field(default=())
-    interruption: InterruptionSettings = field(default=InterruptionSettings())
-    idle: IdleSettings = field(default=IdleSettings())
-
-    @property
-    def guards_interruptions(self) -> bool:
-        """The call decides what interrupts the agent and what is answered, not the far end."""
-        return self.interruption.guard != "off"
+    tool_filler: str = ""
+    """Said while a tool takes long; empty for a soft tone."""
+    timezone: str = "UTC"
+    """IANA name of the zone the agent speaks of."""
 
 
 class MediaPort(Protocol):
@@ -121,6 +192,33 @@ class CallerLeg(Protocol):
         """BYE, or a 603 before the answer. Harmless once it is over."""
         ...
 
+    def digits(self) -> AsyncIterator[str]:
+        """Keys as the caller presses them, one character of `0-9*#A-D` each.
+
+        One reader at a time; ends with the dialog. Keys nobody reads are dropped,
+        the oldest first.
+        """
+        ...
+
+    def send_digits(self, digits: str) -> None:
+        """Press keys towards the caller's side; returns before they have all been sent.
+
+        Raises:
+            LineRefused: The far end does not take keys, or there is no media.
+        """
+        ...
+
+    async def transfer(self, target: str) -> None:
+        """Ask the caller's side to call `target` instead (REFER), and await the outcome.
+
+        Returns once somebody there has answered; the dialog is still ours to end.
+
+        Raises:
+            LineRefused: It was refused, failed, or its outcome was never told;
+                the call goes on as before.
+        """
+        ...
+
     async def closed(self) -> Ending:
         """Wait until the far end or the network ended the dialog, and say how."""
         ...
@@ -155,47 +253,12 @@ class AgentLeg(Protocol):
     def flush(self) -> int:
         """Drop what has arrived but was not read; return how many ms were dropped.
 
-        For an agent that has stopped by itself. Speech still on its way from the
-        interrupted response is dropped too, and the agent's memory stays true to
-        what `read_frame` gave.
+        Speech still on its way from the interrupted response is dropped too.
         """
-        ...
-
-    def interrupt(self) -> int:
-        """Stop the agent now, whatever it does; otherwise as `flush`.
-
-        The next `read_frame` gives silence. What was asked for and not begun is
-        forgotten, and `hold` is over.
-        """
-        ...
-
-    def hold(self, is_held: bool) -> None:
-        """Let the agent's voice wait, or go on where it stopped.
-
-        While held, `read_frame` gives silence and what arrives is kept, the last few
-        seconds of it.
-        """
-        ...
-
-    def answer(self) -> None:
-        """Let the agent answer what was said, as soon as it is free.
-
-        Needed after every turn when `AgentProfile.guards_interruptions`, because then
-        only the call knows which sounds are turns; otherwise the agent answers by
-        itself, and this asks again. Asking twice is asking once.
-        """
-        ...
-
-    def note(self, text: str) -> None:
-        """Tell the agent a fact that nobody said, such as keys that were pressed."""
         ...
 
     def buffered_ms(self) -> int:
         """How much speech has arrived and was not read yet."""
-        ...
-
-    def waited_ms(self) -> int:
-        """How long the frame `read_frame` gave last had waited here for its turn."""
         ...
 
     def events(self) -> AsyncIterator[CallEvent]:
@@ -240,7 +303,12 @@ class AgentConnector(Protocol):
 class Toolbox(Protocol):
     """Runs tools."""
 
-    async def run(self, name: str, arguments: str) -> ToolResult:
+    @property
+    def settings(self) -> ToolUseSettings:
+        """What the call keeps to when it uses them."""
+        ...
+
+    async def run(self, name: str, arguments: str, context: ToolContext) -> ToolResult:
         """Run one tool to its end or its timeout. Errors are results, not exceptions."""
         ...
 

@@ -91,6 +91,12 @@ class ToolCallRecord:
     status: ToolStatus
     started_ms: int
     duration_ms: int | None
+    attempts: int = 1
+    """How often it was tried; 0 when it was refused or answered from an earlier call."""
+    silence_ms: int | None = None
+    """How long the caller heard neither the agent nor a tone while it ran."""
+    repeats: str | None = None
+    """The `tool_call_id` of an earlier call that asked for the same; its result was given again."""
 
 
 @dataclass(frozen=True, slots=True)

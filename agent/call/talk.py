@@ -19,7 +19,8 @@ from agent.call.events import (
     ToolCallRequested,
 )
 from agent.call.farewell import Farewell
-from agent.call.ports import AgentLeg, AgentProfile, Toolbox
+from agent.call.keypad import Keypad
+from agent.call.ports import AgentLeg, AgentProfile, CallerLeg, Toolbox
 from agent.call.records import Ending
 from agent.call.settings import LimitSettings
 from agent.call.tasks import Tasks
@@ -36,32 +37,47 @@ class Talk:
     """
 
     def __init__(
-        self, agent: AgentLeg, bridge: Bridge, toolbox: Toolbox, diary: Diary, limits: LimitSettings
+        self,
+        profile: AgentProfile,
+        caller: CallerLeg,
+        agent: AgentLeg,
+        bridge: Bridge,
+        toolbox: Toolbox,
+        diary: Diary,
+        limits: LimitSettings,
     ) -> None:
         """Take legs that can hear and speak."""
+        self._profile = profile
+        self._caller = caller
         self._agent = agent
         self._diary = diary
         self._limits = limits
         self._conversation = Conversation(diary.call_id, bridge.caller_track, bridge.agent_track)
         self._farewell = Farewell(int(limits.goodbye_timeout_s * 1000))
-        self._tools = ToolUse(toolbox, agent, self._farewell, diary)
+        self._keypad = Keypad(self._key_pressed)
+        self._tools = ToolUse(
+            toolbox, profile, caller, agent, bridge, self._keypad, self._farewell, diary
+        )
 
     @property
     def usage(self) -> Mapping[str, int]:
         """Tokens of all responses so far, summed by kind."""
         return self._conversation.usage
 
-    async def run(self, profile: AgentProfile) -> Ending:
+    async def run(self) -> Ending:
         """Greet, then serve the conversation until somebody ends it."""
-        self._agent.greet(profile.greeting)
+        self._agent.greet(self._profile.greeting)
         try:
             async with asyncio.timeout(self._limits.max_call_s), Tasks() as tasks:
-                said_goodbye = tasks.start(self._hang_up_when_heard())
-                talk = tasks.start(self._follow(tasks))
-                done, _ = await asyncio.wait(
-                    (said_goodbye, talk), return_when=asyncio.FIRST_COMPLETED
+                tasks.start(self._keypad.listen(self._caller.digits()))
+                tasks.start(self._tools.fill())
+                ends = (
+                    tasks.start(self._follow(tasks)),
+                    tasks.start(self._hang_up_when_heard()),
+                    tasks.start(self._tools.ended()),
                 )
-                return (said_goodbye if said_goodbye in done else talk).result()
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                return next(end.result() for end in reversed(ends) if end.done())
         except TimeoutError:
             return Ending("trunkline", f"maximum duration of {self._limits.max_call_s} s reached")
         finally:
@@ -76,6 +92,7 @@ class Talk:
             for record in outcome.records:
                 self._diary.tell(record)
             self._farewell.receive(event)
+            self._tools.receive(event)
             match event:
                 case ToolCallRequested():
                     tasks.start(self._tools.use(event))
@@ -84,6 +101,11 @@ class Talk:
                 case _:
                     self._note_trouble(event)
         return Ending("realtime", "the session ended")
+
+    def _key_pressed(self, digit: str) -> None:
+        """Which key it was stays out of the log: it may be part of a secret."""
+        del digit
+        self._diary.note("key_pressed")
 
     async def _hang_up_when_heard(self) -> Ending:
         while not self._farewell.is_due(self._diary.now_ms(), self._agent.buffered_ms()):  # noqa: ASYNC110 - what waits for the ear changes every tick, without events

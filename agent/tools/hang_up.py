@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agent.call.ports import ToolResult, ToolSchema
+from agent.call.ports import ToolContext, ToolResult, ToolSchema
 
 
 class HangUp:
@@ -18,7 +18,7 @@ class HangUp:
         parameters={"type": "object", "properties": {}, "additionalProperties": False},
     )
 
-    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+    async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         """Ask the call to end after the goodbye."""
-        del arguments
+        del arguments, context
         return ToolResult(output='{"status":"the line closes after your goodbye"}', ends_call=True)

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agent.call.settings import ToolUseSettings
+
 
 class WeatherSettings(BaseModel):
     """`[tools.weather]`: two HTTP services in Open-Meteo's form."""
@@ -15,9 +17,7 @@ class WeatherSettings(BaseModel):
     timeout_s: float = Field(5, gt=0)
 
 
-class ToolSettings(BaseModel):
+class ToolSettings(ToolUseSettings):
     """`[tools]`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     weather: WeatherSettings = WeatherSettings()

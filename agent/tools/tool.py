@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from agent.call.ports import ToolResult, ToolSchema
+from agent.call.ports import ToolContext, ToolResult, ToolSchema
 
 
 class Tool(Protocol):
@@ -16,7 +16,7 @@ class Tool(Protocol):
         """How the model is told of it."""
         ...
 
-    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+    async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         """Do it. Errors the model should speak about are results, not exceptions."""
         ...
 

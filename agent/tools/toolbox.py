@@ -7,7 +7,7 @@ import httpx
 import orjson
 import structlog
 
-from agent.call.ports import ToolResult, ToolSchema
+from agent.call.ports import ToolContext, ToolResult, ToolSchema
 from agent.tools.hang_up import HangUp
 from agent.tools.settings import ToolSettings
 from agent.tools.tool import Tool, failure
@@ -25,6 +25,7 @@ class Toolbox:
 
     def __init__(self, settings: ToolSettings, client: httpx.AsyncClient) -> None:
         """Build every tool once; `client` is shared and closed by its owner."""
+        self.settings = settings
         tools: tuple[Tool, ...] = (HangUp(), Weather(settings.weather, client))
         self._tools: Mapping[str, Tool] = {tool.schema.name: tool for tool in tools}
         self._log = structlog.get_logger()
@@ -33,12 +34,13 @@ class Toolbox:
         """What the model is told of these tools; those that cannot run are left out."""
         return tuple(self._tools[name].schema for name in names if name in self._tools)
 
-    async def run(self, name: str, arguments: str) -> ToolResult:
+    async def run(self, name: str, arguments: str, context: ToolContext) -> ToolResult:
         """Run one tool.
 
         Args:
             name: As the model wrote it.
             arguments: JSON text as the model wrote it; checked here.
+            context: The call it is run for.
 
         Returns:
             The tool's result. A wrong name, broken arguments or a bug in the tool
@@ -60,7 +62,7 @@ class Toolbox:
         if problem:
             return failure(problem, f"The arguments were wrong: {problem}.")
         try:
-            result = await tool.run(values)
+            result = await tool.run(values, context)
         except Exception:  # noqa: BLE001 - a broken tool is an answer to the model, not an end
             self._log.exception("! tool failed", tool=name)
             return failure("internal error in the tool", "That did not work.")

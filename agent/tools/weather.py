@@ -13,7 +13,7 @@ import httpx
 import orjson
 
 from agent.call.clean import clean
-from agent.call.ports import ToolResult, ToolSchema
+from agent.call.ports import ToolContext, ToolResult, ToolSchema
 from agent.tools.settings import WeatherSettings
 from agent.tools.tool import failure
 
@@ -77,16 +77,18 @@ class Weather:
         self._settings = settings
         self._client = client
 
-    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+    async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         """Look the place up.
 
         Args:
             arguments: `place`, a name.
+            context: Not needed.
 
         Returns:
             JSON with `place, temperature_c, conditions, wind_kmh, high_c, low_c`,
             or with `error`, a sentence the model can speak.
         """
+        del context
         place = clean(str(arguments["place"]), 100)
         if not place:
             return failure("the place is empty", "Ask the caller which town they mean.")

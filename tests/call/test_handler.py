@@ -17,7 +17,7 @@ from agent.call.events import (
     TurnBegan,
 )
 from agent.call.handler import Call
-from agent.call.ports import AgentProfile, AgentUnavailable, ToolResult
+from agent.call.ports import AgentProfile, AgentUnavailable, ToolContext, ToolResult
 from agent.call.records import (
     CallAnswered,
     CallEnded,
@@ -28,7 +28,7 @@ from agent.call.records import (
     ToolCallRecord,
     TurnRecord,
 )
-from agent.call.settings import LimitSettings
+from agent.call.settings import LimitSettings, ToolUseSettings
 from tests.fakes.legs import FakeAgent, FakeCaller, FakeConnector
 
 PROFILE = AgentProfile("receptionist", "Be brief.", "Hello!", "marin")
@@ -39,9 +39,10 @@ class FakeToolbox:
 
     def __init__(self, result: ToolResult | None) -> None:
         self.result = result
+        self.settings = ToolUseSettings()
 
-    async def run(self, name: str, arguments: str) -> ToolResult:
-        del name, arguments
+    async def run(self, name: str, arguments: str, context: ToolContext) -> ToolResult:
+        del name, arguments, context
         if self.result is None:
             await asyncio.Event().wait()
             raise AssertionError

@@ -15,6 +15,7 @@ from agent.call.ports import (
     AgentUnavailable,
     CallOffer,
     LegClosed,
+    LineRefused,
     MediaPort,
 )
 from agent.call.records import Ending
@@ -34,6 +35,8 @@ class FakeCaller:
         )
         self.did: list[str] = []
         self.media: MediaPort | None = None
+        self.keys: asyncio.Queue[str] = asyncio.Queue()
+        self.refuses = ""
         self._closed: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     def connect(self, media: MediaPort) -> None:
@@ -52,6 +55,20 @@ class FakeCaller:
         if not self._closed.done():
             self.did.append("BYE")
             self._close(Ending("trunkline", "hung up"))
+
+    async def digits(self) -> AsyncIterator[str]:
+        while True:
+            yield await self.keys.get()
+
+    def send_digits(self, digits: str) -> None:
+        if self.refuses:
+            raise LineRefused(self.refuses)
+        self.did.append(f"keys {digits}")
+
+    async def transfer(self, target: str) -> None:
+        self.did.append(f"REFER {target}")
+        if self.refuses:
+            raise LineRefused(self.refuses)
 
     async def closed(self) -> Ending:
         return await asyncio.shield(self._closed)

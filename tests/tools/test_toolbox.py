@@ -10,6 +10,7 @@ import pytest
 
 from agent.tools.settings import ToolSettings, WeatherSettings
 from agent.tools.toolbox import Toolbox
+from tests.tools.line import context
 
 LISBON = {
     "results": [{"name": "Lisbon", "country": "Portugal", "latitude": 38.7, "longitude": -9.1}]
@@ -63,7 +64,7 @@ async def ask(
         )
     )
     async with httpx.AsyncClient() as client:
-        result = await Toolbox(settings, client).run(name, arguments)
+        result = await Toolbox(settings, client).run(name, arguments, context(name))
     return orjson.loads(result.output), result.error
 
 
@@ -172,7 +173,7 @@ async def test_arguments_the_model_got_wrong(name: str, arguments: str, log_says
 async def test_hang_up_asks_for_the_end() -> None:
     """The tool itself closes nothing; it tells the call to do so after the goodbye."""
     async with httpx.AsyncClient() as client:
-        result = await Toolbox(ToolSettings(), client).run("hang_up", "{}")
+        result = await Toolbox(ToolSettings(), client).run("hang_up", "{}", context("hang_up"))
     assert result.ends_call
     assert result.error is None
 
