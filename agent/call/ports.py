@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from agent.audio.frame import Frame
 from agent.call.events import CallEvent
 from agent.call.records import Ending, Record
-from agent.call.settings import ToolUseSettings
+from agent.call.settings import IdleSettings, InterruptionSettings, ToolUseSettings
 
 
 class AgentUnavailable(Exception):
@@ -149,6 +149,13 @@ class AgentProfile:
     """Said while a tool takes long; empty for a soft tone."""
     timezone: str = "UTC"
     """IANA name of the zone the agent speaks of."""
+    interruption: InterruptionSettings = field(default=InterruptionSettings())
+    idle: IdleSettings = field(default=IdleSettings())
+
+    @property
+    def guards_interruptions(self) -> bool:
+        """The call decides what interrupts the agent and what is answered, not the far end."""
+        return self.interruption.guard != "off"
 
 
 class MediaPort(Protocol):
@@ -253,12 +260,47 @@ class AgentLeg(Protocol):
     def flush(self) -> int:
         """Drop what has arrived but was not read; return how many ms were dropped.
 
-        Speech still on its way from the interrupted response is dropped too.
+        For an agent that has stopped by itself. Speech still on its way from the
+        interrupted response is dropped too, and the agent's memory stays true to
+        what `read_frame` gave.
         """
+        ...
+
+    def interrupt(self) -> int:
+        """Stop the agent now, whatever it does; otherwise as `flush`.
+
+        The next `read_frame` gives silence. What was asked for and not begun is
+        forgotten, and `hold` is over.
+        """
+        ...
+
+    def hold(self, is_held: bool) -> None:
+        """Let the agent's voice wait, or go on where it stopped.
+
+        While held, `read_frame` gives silence and what arrives is kept, the last few
+        seconds of it.
+        """
+        ...
+
+    def answer(self) -> None:
+        """Let the agent answer what was said, as soon as it is free.
+
+        Needed after every turn when `AgentProfile.guards_interruptions`, because then
+        only the call knows which sounds are turns; otherwise the agent answers by
+        itself, and this asks again. Asking twice is asking once.
+        """
+        ...
+
+    def note(self, text: str) -> None:
+        """Tell the agent a fact that nobody said, such as keys that were pressed."""
         ...
 
     def buffered_ms(self) -> int:
         """How much speech has arrived and was not read yet."""
+        ...
+
+    def waited_ms(self) -> int:
+        """How long the frame `read_frame` gave last had waited here for its turn."""
         ...
 
     def events(self) -> AsyncIterator[CallEvent]:
