@@ -23,6 +23,83 @@ class LimitSettings(BaseModel):
     )
 
 
+_BACKCHANNELS = (
+    "mm-hm", "mhm", "mm", "hm", "hmm", "uh-huh", "uh", "um", "ah", "oh", "aha",
+    "yeah", "yes", "yep", "ok", "okay", "right", "sure",
+)  # fmt: skip
+
+
+class InterruptionSettings(BaseModel):
+    """`[interruption]`: what it takes to stop the agent in mid-sentence.
+
+    Without a guard the far end stops by itself the moment it hears a voice. With one
+    it waits for us: the answer to every turn is then asked for by us, which costs
+    half a round trip to the provider.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    guard: Literal["off", "duck", "pause"] = Field(
+        "off",
+        description="While it is not clear whether the caller means it: off stops at once, duck "
+        "goes on 12 dB lower, pause falls silent and goes on where it stopped.",
+    )
+    min_speech_ms: int = Field(
+        700, ge=100, le=5000, description="A voice that lasts this long means it."
+    )
+    min_words: int = Field(
+        1, ge=1, le=10, description="So many words that are no backchannels mean it, too."
+    )
+    words_timeout_ms: int = Field(
+        800, ge=0, le=3000, description="How long the words of a short sound are waited for."
+    )
+    backchannels: tuple[str, ...] = Field(
+        _BACKCHANNELS,
+        description="What listeners say without wanting to speak; case and marks do not matter.",
+    )
+    echo_below_db: float = Field(
+        6, ge=0, le=40, description="Sound that follows the agent's own, so much weaker, is echo."
+    )
+    keys: bool = Field(True, description="A key pressed on the telephone stops the agent.")
+
+
+class IdleSettings(BaseModel):
+    """`[idle]`: a caller who says nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after_s: float = Field(
+        12, ge=0, le=600, description="Silence after which the caller is asked; 0: never."
+    )
+    times: int = Field(2, ge=1, le=10, description="How often before the call is ended.")
+    question: str = Field("Are you still there?", min_length=1, max_length=500)
+    goodbye: str = Field(
+        "I cannot hear you any more, so I will hang up. Goodbye.", min_length=1, max_length=500
+    )
+
+
+class WatchdogSettings(BaseModel):
+    """`[watchdog]`: after how much silence something must be wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answer_timeout_s: float = Field(
+        6, gt=0, le=60, description="From the end of the caller's turn to a response."
+    )
+    voice_timeout_s: float = Field(
+        8, gt=0, le=60, description="From the beginning of a response to its first sound."
+    )
+    sound_timeout_s: float = Field(
+        4, gt=0, le=60, description="Words or speech that are announced, and nothing is heard."
+    )
+    rtp_timeout_s: float = Field(
+        4, gt=0, le=60, description="No packet from the caller's telephone."
+    )
+    repair_timeout_s: float = Field(
+        4, gt=0, le=60, description="How long a repair may take before the next one is tried."
+    )
+
+
 class ToolUseSettings(BaseModel):
     """The part of `[tools]` that the call itself keeps to, whatever the tools are."""
 
