@@ -106,13 +106,17 @@ def realtime(
         Path | None,
         typer.Option(help="YAML with what to hear, answer and break instead.", metavar="FILE"),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Append every event both ways to it, as JSON lines.", metavar="FILE"),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Run the embedded Realtime server alone."""
     from agent.commands.realtime import run_realtime
 
     settings = _settings(config).embedded
-    raise typer.Exit(run_realtime(settings, listen=listen, facts=facts, script=script))
+    raise typer.Exit(run_realtime(settings, listen=listen, facts=facts, script=script, trace=trace))
 
 
 @calls_app.command("list")

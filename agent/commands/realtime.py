@@ -14,6 +14,7 @@ def run_realtime(
     listen: str | None,
     facts: Path | None,
     script: Path | None = None,
+    trace: Path | None = None,
 ) -> int:
     """Serve until a signal; print one JSON line with the URL when ready."""
     values = settings.model_dump()
@@ -35,5 +36,5 @@ def run_realtime(
     except ScriptError as error:
         print(error, file=sys.stderr)
         return 2
-    serve_forever(settings, part)
+    serve_forever(settings, part, trace)
     return 0

@@ -27,6 +27,7 @@ from agent.embedded.media import Media, Pacer
 from agent.embedded.protocol import JsonObject
 from agent.embedded.scripted_media import Echo, open_media
 from agent.embedded.session import Session
+from agent.embedded.trace import SessionTrace
 from agent.realtime.rtp_path import Gathering, guard_text_messages
 
 log = structlog.get_logger()
@@ -62,13 +63,21 @@ class RealtimeCall:
         engines: Shared.
         pacer: Shared.
         limit_s: How long it may last.
+        trace: Told what is said, and the end.
 
     Attributes:
         session: For a sideband.
     """
 
     def __init__(
-        self, call_id: str, config: JsonObject, engines: Engines, pacer: Pacer, *, limit_s: float
+        self,
+        call_id: str,
+        config: JsonObject,
+        engines: Engines,
+        pacer: Pacer,
+        *,
+        limit_s: float,
+        trace: SessionTrace | None = None,
     ) -> None:
         self.call_id = call_id
         self._limit_s = limit_s
@@ -82,7 +91,8 @@ class RealtimeCall:
         self._ended = asyncio.Event()
         self._why = ""
         self._media: Media | Echo | None = None
-        self.session = Session(engines, config, self._send, local_time)
+        self._trace = trace
+        self.session = Session(engines, config, self._send, local_time, trace=trace)
         self._watchers: set[Callable[[str], None]] = set()
 
     async def accept(self, sdp: str) -> str:
@@ -243,6 +253,8 @@ class RealtimeCall:
         self._pacer.remove(self._tick)
         for told in tuple(self._watchers):
             told(self._why)
+        if self._trace is not None:
+            self._trace.ended(self._why, **(self._media.counts() if self._media else {}))
         if self._media is not None:
             self._media.close()
         await self._close_peer()

@@ -115,6 +115,14 @@ class Media:
             pcm = SILENCE
         self._session.hear(pcm)
 
+    def counts(self) -> dict[str, int]:
+        """Packets so far, by name."""
+        return {
+            "packets_received": self._path.packets_received,
+            "packets_lost": self.packets_lost,
+            "packets_sent": self._path.packets_sent,
+        }
+
     def close(self) -> None:
         """Give the sockets and the codec back. Harmless when repeated."""
         self._path.close()

@@ -102,6 +102,13 @@ class Echo:
         if payload_type == self._path.payload_type:
             self._path.send(payload, timestamp)
 
+    def counts(self) -> dict[str, int]:
+        """Packets so far, by name."""
+        return {
+            "packets_received": self._path.packets_received,
+            "packets_sent": self._path.packets_sent,
+        }
+
     def close(self) -> None:
         """Give the sockets and the codec back. Harmless when repeated."""
         self._path.close()

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -42,12 +43,25 @@ from agent.embedded.call import InvalidOffer, RealtimeCall
 from agent.embedded.doorstep import Doorstep
 from agent.embedded.engines import Engines
 from agent.embedded.media import Pacer
-from agent.embedded.protocol import MAX_EVENT_BYTES, JsonObject, Refused, new_id, only_known
+from agent.embedded.protocol import (
+    MAX_EVENT_BYTES,
+    JsonObject,
+    Refused,
+    new_id,
+    only_known,
+    read_json,
+)
 from agent.embedded.replies import HttpError, error_reply, http_exception_reply, refusal
 from agent.embedded.script import Script
-from agent.embedded.session_object import default_session, merge_session
+from agent.embedded.session_object import (
+    default_session,
+    is_transcription,
+    merge_session,
+    transcribing,
+)
 from agent.embedded.settings import EmbeddedSettings
 from agent.embedded.stage import ScriptedEngines
+from agent.embedded.trace import Note, SessionTrace, writing
 from agent.embedded.websocket import Sideband, SocketSession
 from agent.realtime.rtp_path import gather_loopback_when_alone
 
@@ -67,9 +81,13 @@ class RealtimeServer:
     Args:
         settings: `[embedded]`.
         engines: Loaded; the caller closes them afterwards.
+        note: Told all that is said in all sessions; see `trace.py`.
     """
 
-    def __init__(self, settings: EmbeddedSettings, engines: Engines) -> None:
+    def __init__(
+        self, settings: EmbeddedSettings, engines: Engines, note: Note | None = None
+    ) -> None:
+        self._note = note
         self._settings = settings
         self._engines = engines
         self._access = Access(settings.api_key)
@@ -130,7 +148,7 @@ class RealtimeServer:
             life_s = life_of(asked.get("expires_after"))
             config = default_session(new_id("sess_"), 0)
             if asked.get("session") is not None:
-                config = merge_session(config, asked["session"], creating=True)
+                config = merge_session(config, asked["session"], is_new=True)
         except Refused as refused:
             raise HttpError.of(refused) from refused
         value, expires_at = self._access.mint(config, life_s, time.time())
@@ -144,7 +162,7 @@ class RealtimeServer:
         config = self._new_session(granted, f"sess_{suffix}")
         if session is not None:
             try:
-                config = merge_session(config, session, creating=True)
+                config = merge_session(config, session, is_new=True)
             except Refused as refused:
                 raise HttpError.of(refused) from refused
         call = RealtimeCall(
@@ -153,6 +171,7 @@ class RealtimeServer:
             self._engines,
             self._pacer,
             limit_s=self._settings.session_limit_s,
+            trace=self._trace(f"rtc_{suffix}"),
         )
         try:
             answer = await call.accept(sdp)
@@ -211,17 +230,26 @@ class RealtimeServer:
                 raise HttpError(404, "call_id_not_found", "No call of that id.")
             return Sideband(websocket, call)
         granted = self._access.admit(key, time.time())
-        if query.get("intent", "realtime") != "realtime":
-            raise HttpError(
-                400, "invalid_value", "Only sessions of type 'realtime' are served.", param="intent"
-            )
+        intent = query.get("intent", "realtime")
+        if intent not in ("realtime", "transcription"):
+            message = "Expected 'realtime' or 'transcription'."
+            raise HttpError(400, "invalid_value", message, param="intent")
         self._demand_room()
         config = self._new_session(granted, new_id("sess_"))
-        if query.get("model"):
+        if intent == "transcription" and not is_transcription(config):
+            config = transcribing(config)
+        if query.get("model") and not is_transcription(config):
             config["model"] = query["model"]
         return SocketSession(
-            websocket, config, self._engines, limit_s=self._settings.session_limit_s
+            websocket,
+            config,
+            self._engines,
+            limit_s=self._settings.session_limit_s,
+            trace=self._trace(config["id"]),
         )
+
+    def _trace(self, session_id: str) -> SessionTrace | None:
+        return SessionTrace(self._note, session_id) if self._note else None
 
     async def _hang_up(self, request: Request) -> Response:
         self._access.admit(_key(request), time.time())
@@ -255,8 +283,8 @@ async def _read_object(request: Request) -> JsonObject:
     """Take a JSON object out of a request; an empty body is an empty object."""
     _check_length(request)
     try:
-        body = json.loads(await request.body() or b"{}")
-    except (ValueError, RecursionError) as error:
+        body = read_json((await request.body() or b"{}").decode())
+    except ValueError as error:
         raise HttpError(400, "invalid_value", "The body is not JSON.") from error
     if not isinstance(body, dict):
         raise HttpError(400, "invalid_value", "The body is not a JSON object.")
@@ -282,8 +310,8 @@ async def _read_offer(request: Request) -> tuple[str, JsonObject | None]:
     if "session" not in parts:
         return parts["sdp"], None
     try:
-        session = json.loads(parts["session"])
-    except (ValueError, RecursionError) as error:
+        session = read_json(parts["session"])
+    except ValueError as error:
         raise HttpError(
             400, "invalid_value", "The part 'session' is not JSON.", param="session"
         ) from error
@@ -328,13 +356,18 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def run_server(
-    settings: EmbeddedSettings, *, on_ready: Callable[[str], None], script: Script | None = None
+    settings: EmbeddedSettings,
+    *,
+    on_ready: Callable[[str], None],
+    script: Script | None = None,
+    note: Note | None = None,
 ) -> None:
     """Load the engines and serve until cancelled.
 
     Args:
         settings: `[embedded]`; port 0 takes any free port.
         script: What to play instead of being a receptionist.
+        note: Told all that is said in all sessions.
         on_ready: Told the base URL, `http://127.0.0.1:41234/v1`, once calls can come.
 
     Raises:
@@ -351,7 +384,7 @@ async def run_server(
         # them would make every call's packets 30 ms late.
         gc.collect()
         gc.freeze()
-        server = RealtimeServer(settings, engines)
+        server = RealtimeServer(settings, engines, note)
         app = server.app if script is None else Doorstep(server.app, script)
         web = _Uvicorn(web_config(app))
         host, port = listening.getsockname()[:2]
@@ -381,7 +414,9 @@ def _listen(address: str) -> socket.socket:
         raise OSError(f"cannot listen on {address}: {error}") from error
 
 
-def serve_forever(settings: EmbeddedSettings, script: Script | None = None) -> None:
+def serve_forever(
+    settings: EmbeddedSettings, script: Script | None = None, trace: Path | None = None
+) -> None:
     """Run the server as this process, until SIGTERM, SIGINT or the parent's end.
 
     Prints `{"url": "http://127.0.0.1:PORT/v1"}` on stdout when ready. When
@@ -392,19 +427,22 @@ def serve_forever(settings: EmbeddedSettings, script: Script | None = None) -> N
         SystemExit: 2 with a message when it cannot start.
     """
     try:
-        asyncio.run(_serve(settings, script))
+        with writing(trace) if trace else contextlib.nullcontext() as note:
+            asyncio.run(_serve(settings, script, note))
     except (ValueError, OSError) as error:
         print(f"trunkline realtime: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
 
 
-async def _serve(settings: EmbeddedSettings, script: Script | None) -> None:
+async def _serve(settings: EmbeddedSettings, script: Script | None, note: Note | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     parent = os.getppid()
-    serving = asyncio.create_task(run_server(settings, on_ready=_say_ready, script=script))
+    serving = asyncio.create_task(
+        run_server(settings, on_ready=_say_ready, script=script, note=note)
+    )
     stopping = asyncio.create_task(stop.wait())
     watching = asyncio.create_task(_parent_gone(parent) if _is_piped() else stop.wait())
     try:

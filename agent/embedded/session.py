@@ -30,15 +30,23 @@ from agent.embedded.event_audio import EventAudio
 from agent.embedded.items import checked_item
 from agent.embedded.mind import Mind
 from agent.embedded.protocol import JsonObject, Refused, error_event, new_id, parse_client_event
-from agent.embedded.session_object import merge_session, turn_detection
+from agent.embedded.session_object import (
+    CHANNEL_SESSION_CHARS,
+    SOCKET_SESSION_CHARS,
+    merge_session,
+    turn_detection,
+)
 from agent.embedded.speech import Speech
 from agent.embedded.stage import Dropped, open_stage
 from agent.embedded.state import State
+from agent.embedded.trace import SessionTrace
 from agent.embedded.turns import Turns
 
 log = structlog.get_logger()
 
 _MOST_EARLY = 64
+# What a transcription session does not take, as if it had never heard of it.
+_TALKING = frozenset({"response.create", "response.cancel", "output_audio_buffer.clear"})
 
 
 class Session:
@@ -50,6 +58,7 @@ class Session:
         emit: Sends one server event, JSON text. Never raises.
         local_time: For "are you open today".
         audio_in_events: There is no RTP.
+        trace: Told every event, in and out.
 
     Attributes:
         stage: The performance, where a script is played.
@@ -63,13 +72,18 @@ class Session:
         local_time: Callable[[], datetime],
         *,
         audio_in_events: bool = False,
+        trace: SessionTrace | None = None,
     ) -> None:
+        self._trace = trace
+        if trace is not None:
+            trace.opened(config)
+            emit = trace.before(emit)
         self.stage = stage = open_stage(engines, emit)
         self._send = stage.send if stage else emit
         self._watchers: list[Callable[[str], None]] = []
         self._early: list[str] = []
         self._is_over = False
-        mind = stage.mind if stage else Mind(engines.rulebook, config["instructions"])
+        mind = stage.mind if stage else Mind(engines.rulebook, config.get("instructions", ""))
         self._state = State(config, stage or engines, mind, self._emit, local_time)
         self._event_audio = EventAudio() if audio_in_events else None
         ears = Ears(engines.detector, turn_detection(config))
@@ -105,7 +119,7 @@ class Session:
             self._state.tasks = tasks
             early, self._early = self._early, []
             for text in early:
-                self.receive(text)
+                self._take(text)
             try:
                 await (self.stage.over() if self.stage else asyncio.Event().wait())
             finally:
@@ -148,6 +162,11 @@ class Session:
 
     def receive(self, text: str) -> None:
         """Take one message of the data channel. Never raises on what it says."""
+        if self._trace is not None:
+            self._trace.received(text)
+        self._take(text)
+
+    def _take(self, text: str) -> None:
         if self._state.tasks is None:
             # A sideband may be sooner than the connection it is to control.
             if not self._is_over and len(self._early) < _MOST_EARLY:
@@ -158,7 +177,10 @@ class Session:
             event = parse_client_event(text)
             if self.stage is not None and not self.stage.lets_in(event):
                 return
-            self._handlers.get(event["type"], _refuse_unknown)(event)
+            handler = self._handlers.get(event["type"], _refuse_unknown)
+            if self._state.is_transcription and event["type"] in _TALKING:
+                handler = _refuse_talk
+            handler(event)
         except Refused as refused:
             log.debug("! client event refused", code=refused.code, param=refused.param)
             self._emit(error_event(refused, event.get("event_id")))
@@ -170,9 +192,13 @@ class Session:
             )
         state = self._state
         state.config = merge_session(
-            state.config, event["session"], has_spoken=self._speech.has_begun
+            state.config,
+            event["session"],
+            has_begun=state.conversation.last_id is not None or self._answers.is_busy,
+            has_spoken=self._speech.has_begun,
+            most_chars=SOCKET_SESSION_CHARS if self._event_audio else CHANNEL_SESSION_CHARS,
         )
-        state.mind.instructions = state.config["instructions"]
+        state.mind.instructions = state.config.get("instructions", "")
         self._turns.configure()
         self._emit({"type": "session.updated", "session": state.config})
 
@@ -229,6 +255,12 @@ class Session:
 
 def _as_text(event: JsonObject) -> str:
     return json.dumps({"event_id": new_id("event_"), **event})
+
+
+def _refuse_talk(event: JsonObject) -> None:
+    raise Refused(
+        "invalid_value", f"A transcription session has no {event['type']}: it only listens.", "type"
+    )
 
 
 def _refuse_unknown(event: JsonObject) -> None:

@@ -19,6 +19,7 @@ from agent.embedded.call import RealtimeCall, local_time
 from agent.embedded.engines import Engines
 from agent.embedded.protocol import JsonObject
 from agent.embedded.session import Session
+from agent.embedded.trace import SessionTrace
 
 log = structlog.get_logger()
 
@@ -128,15 +129,23 @@ class SocketSession:
         config: The session object.
         engines: Shared.
         limit_s: How long it may last.
+        trace: Told what is said, and the end.
     """
 
     def __init__(
-        self, websocket: WebSocket, config: JsonObject, engines: Engines, *, limit_s: float
+        self,
+        websocket: WebSocket,
+        config: JsonObject,
+        engines: Engines,
+        *,
+        limit_s: float,
+        trace: SessionTrace | None = None,
     ) -> None:
         self._limit_s = limit_s
         self._socket = EventSocket(websocket)
+        self._trace = trace
         self._session = Session(
-            engines, config, self._socket.send, local_time, audio_in_events=True
+            engines, config, self._socket.send, local_time, audio_in_events=True, trace=trace
         )
 
     async def run(self) -> None:
@@ -155,6 +164,8 @@ class SocketSession:
             running.cancel()
             carrying.cancel()
             await asyncio.gather(running, carrying, return_exceptions=True)
+            if self._trace is not None:
+                self._trace.ended(self._socket.why)
             log.debug("x realtime session ended", reason=self._socket.why)
 
     def end(self, why: str) -> None:
