@@ -30,12 +30,7 @@ from agent.embedded.event_audio import EventAudio
 from agent.embedded.items import checked_item
 from agent.embedded.mind import Mind
 from agent.embedded.protocol import JsonObject, Refused, error_event, new_id, parse_client_event
-from agent.embedded.session_object import (
-    CHANNEL_SESSION_CHARS,
-    SOCKET_SESSION_CHARS,
-    merge_session,
-    turn_detection,
-)
+from agent.embedded.session_object import merge_session, turn_detection
 from agent.embedded.speech import Speech
 from agent.embedded.stage import Dropped, open_stage
 from agent.embedded.state import State
@@ -45,8 +40,6 @@ from agent.embedded.turns import Turns
 log = structlog.get_logger()
 
 _MOST_EARLY = 64
-# What a transcription session does not take, as if it had never heard of it.
-_TALKING = frozenset({"response.create", "response.cancel", "output_audio_buffer.clear"})
 
 
 class Session:
@@ -83,7 +76,7 @@ class Session:
         self._watchers: list[Callable[[str], None]] = []
         self._early: list[str] = []
         self._is_over = False
-        mind = stage.mind if stage else Mind(engines.rulebook, config.get("instructions", ""))
+        mind = stage.mind if stage else Mind(engines.rulebook, config["instructions"])
         self._state = State(config, stage or engines, mind, self._emit, local_time)
         self._event_audio = EventAudio() if audio_in_events else None
         ears = Ears(engines.detector, turn_detection(config))
@@ -177,10 +170,7 @@ class Session:
             event = parse_client_event(text)
             if self.stage is not None and not self.stage.lets_in(event):
                 return
-            handler = self._handlers.get(event["type"], _refuse_unknown)
-            if self._state.is_transcription and event["type"] in _TALKING:
-                handler = _refuse_talk
-            handler(event)
+            self._handlers.get(event["type"], _refuse_unknown)(event)
         except Refused as refused:
             log.debug("! client event refused", code=refused.code, param=refused.param)
             self._emit(error_event(refused, event.get("event_id")))
@@ -192,13 +182,9 @@ class Session:
             )
         state = self._state
         state.config = merge_session(
-            state.config,
-            event["session"],
-            has_begun=state.conversation.last_id is not None or self._answers.is_busy,
-            has_spoken=self._speech.has_begun,
-            most_chars=SOCKET_SESSION_CHARS if self._event_audio else CHANNEL_SESSION_CHARS,
+            state.config, event["session"], has_spoken=self._speech.has_begun
         )
-        state.mind.instructions = state.config.get("instructions", "")
+        state.mind.instructions = state.config["instructions"]
         self._turns.configure()
         self._emit({"type": "session.updated", "session": state.config})
 
@@ -255,12 +241,6 @@ class Session:
 
 def _as_text(event: JsonObject) -> str:
     return json.dumps({"event_id": new_id("event_"), **event})
-
-
-def _refuse_talk(event: JsonObject) -> None:
-    raise Refused(
-        "invalid_value", f"A transcription session has no {event['type']}: it only listens.", "type"
-    )
 
 
 def _refuse_unknown(event: JsonObject) -> None:
