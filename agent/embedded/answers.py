@@ -17,17 +17,19 @@ from agent.embedded.chat import ChatFailed, ChatModel, messages
 from agent.embedded.ears import Ears
 from agent.embedded.idle import IdleWatch
 from agent.embedded.items import text_of
-from agent.embedded.mind import Heard, Mind, Say, Step, words_to_say
+from agent.embedded.mind import CallTool, Heard, Mind, Say, Step, words_to_say
+from agent.embedded.offers import Offer, demanded_call
 from agent.embedded.protocol import JsonObject, Refused
-from agent.embedded.response import ResponseWriter
+from agent.embedded.response import OutOfTokens, ResponseWriter, Status
 from agent.embedded.response_options import checked_response
-from agent.embedded.session_object import offered_tools
+from agent.embedded.session_object import offer
 from agent.embedded.speech import Speech
 from agent.embedded.state import State
 
 log = structlog.get_logger()
 
 _MOST_ASIDES = 8
+_MOST_RECALLED = 20
 STILL_THERE = "Are you still there?"
 """What a caller is told who says nothing, where the client asks for that."""
 # A mind is brief; a client's greeting of this length takes two minutes to say.
@@ -54,6 +56,11 @@ class Answers:
         self._response_task: asyncio.Task[None] | None = None
         self._asides: dict[str, tuple[ResponseWriter, asyncio.Task[None]]] = {}
         self._idle = IdleWatch()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any response is being made."""
+        return self._response is not None or bool(self._asides)
 
     # -- what the caller does ------------------------------------------------------------------
 
@@ -108,6 +115,7 @@ class Answers:
         for item in options.get("input") or ():
             if item["type"] == "item_reference":
                 self._state.conversation.get(item["id"])
+        self._check_choice(options)
         if options.get("conversation") == "none":
             self._respond_aside(options)
             return
@@ -117,6 +125,15 @@ class Answers:
                 f"Conversation already has an active response in progress: {self._response.id}",
             )
         self._respond(options, None)
+
+    def _check_choice(self, options: JsonObject) -> None:
+        choice = options.get("tool_choice")
+        if choice is not None and choice not in ("auto", "none"):
+            asked = self._offer(options)
+            if not asked.must_call:
+                raise Refused(
+                    "invalid_value", "There is no such tool to call.", "response.tool_choice"
+                )
 
     def cancel(self, event: JsonObject) -> None:
         """End the response a client names, or the one in the conversation.
@@ -175,7 +192,32 @@ class Answers:
         self._unanswered.clear()
         self._owes_answer = False
         state = self._state
-        return state.mind.reply(heard, offered_tools(state.config), state.local_time())
+        asked = self._offer({})
+        if heard.text and (call := self._demanded(asked, [heard.text])):
+            return [call]
+        return state.mind.reply(heard, asked.tools, state.local_time())
+
+    def _offer(self, options: JsonObject) -> Offer:
+        """The tools of a response: the session's, unless it has its own."""
+        return offer({**self._state.config, **options})
+
+    def _demanded(self, asked: Offer, said: list[str]) -> CallTool | None:
+        """The call a client insists on, with what was said lately; None where the choice is free.
+
+        Args:
+            asked: The tools.
+            said: The caller's words to be answered, the latest first.
+        """
+        if not asked.must_call:
+            return None
+        before = [
+            text_of(item)
+            for item in reversed(self._state.conversation.items)
+            if item.get("role") == "user"
+        ]
+        said = [text for text in dict.fromkeys([*said, *before[:_MOST_RECALLED]]) if text]
+        call = demanded_call(asked, said, self._state.local_time())
+        return CallTool(*call) if call else None
 
     def _respond(self, options: JsonObject, steps: list[Step] | None) -> None:
         """Begin a response; without steps, what it does is decided once transcripts are there."""
@@ -190,20 +232,31 @@ class Answers:
         self, writer: ResponseWriter, options: JsonObject, steps: list[Step] | None
     ) -> None:
         async with aclosing(self._steps(options, steps)) as coming:
-            async for step in coming:
-                await self._take(writer, step)
-        self._speech.end_message(writer)
-        writer.finish("completed", heard_ms=self._state.heard_ms)
+            status, details = await self._carry_out(writer, coming, options)
+        writer.finish(status, details, heard_ms=self._state.heard_ms)
         self._response = self._response_task = None
         self._idle.answered(self._ears.now_ms, self._speech.ahead_ms)
         self._answer_if_free()
 
-    async def _take(self, writer: ResponseWriter, step: Step) -> None:
-        if isinstance(step, Say):
-            await self._speech.say(writer, step.text[:_MOST_CHARS_SAID])
-        else:
-            self._speech.end_message(writer)
-            writer.call_tool(step.name, step.arguments)
+    async def _carry_out(
+        self, writer: ResponseWriter, steps: AsyncGenerator[Step, None], options: JsonObject
+    ) -> tuple[Status, JsonObject | None]:
+        """Say and call what comes, and close the message; returns how the response ended."""
+        is_parallel = {**self._state.config, **options}.get("parallel_tool_calls", True)
+        try:
+            async for step in steps:
+                if isinstance(step, Say):
+                    await self._speech.say(writer, step.text[:_MOST_CHARS_SAID])
+                    continue
+                self._speech.end_message(writer)
+                writer.call_tool(step.name, step.arguments)
+                if not is_parallel:
+                    break
+        except OutOfTokens:
+            self._speech.end_message(writer, is_whole=False)
+            return "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
+        self._speech.end_message(writer)
+        return "completed", None
 
     async def _steps(
         self, options: JsonObject, steps: list[Step] | None
@@ -214,7 +267,8 @@ class Answers:
                 await asyncio.wait(self._state.transcribing)
             wish = str(options.get("instructions") or "")
             if self._state.engines.chat is not None and not words_to_say(wish):
-                async with aclosing(self._ask_model(self._state.engines.chat, wish)) as answer:
+                model = self._ask_model(self._state.engines.chat, wish, options)
+                async with aclosing(model) as answer:
                     async for step in answer:
                         yield step
                 return
@@ -222,7 +276,9 @@ class Answers:
         for step in steps:
             yield step
 
-    async def _ask_model(self, chat: ChatModel, wish: str) -> AsyncGenerator[Step, None]:
+    async def _ask_model(
+        self, chat: ChatModel, wish: str, options: JsonObject
+    ) -> AsyncGenerator[Step, None]:
         """Let the language model answer all that was said and all that tools gave back."""
         self._unanswered.clear()
         self._tool_outputs.clear()
@@ -230,7 +286,7 @@ class Answers:
         config = self._state.config
         told = messages(config["instructions"], self._state.conversation.items, wish)
         try:
-            async with aclosing(chat.answer(told, offered_tools(config))) as answer:
+            async with aclosing(chat.answer(told, self._offer(options).tools)) as answer:
                 async for step in answer:
                     yield step
         except ChatFailed as error:
@@ -242,6 +298,12 @@ class Answers:
         mind = self._state.mind
         if options.get("input") is not None:
             return self._decide_on_input(mind, options)
+        said = " ".join(heard.text for heard in self._unanswered if heard.text)
+        if call := self._demanded(self._offer(options), [said]):
+            self._unanswered.clear()
+            self._tool_outputs.clear()
+            self._owes_answer = False
+            return [call]
         if self._tool_outputs:
             outputs, self._tool_outputs = self._tool_outputs, []
             return [s for name, output in outputs for s in mind.tool_output(name, output)]
@@ -257,10 +319,12 @@ class Answers:
             for item in options.get("input") or ()
         ]
         words = " ".join(text_of(item) for item in items if item and item.get("role") == "user")
+        asked = self._offer(options)
+        if call := self._demanded(asked, [words]):
+            return [call]
         if not words or words_to_say(options.get("instructions") or ""):
             return mind.open(options.get("instructions") or "")
-        tools = offered_tools({**state.config, **options})
-        return mind.reply(Heard(words), tools, state.local_time())
+        return mind.reply(Heard(words), asked.tools, state.local_time())
 
     # -- beside the conversation -------------------------------------------------------------------
 
@@ -279,8 +343,12 @@ class Answers:
     async def _produce_aside(self, writer: ResponseWriter, options: JsonObject) -> None:
         instructions = options.get("instructions") or self._state.config["instructions"]
         mind = Mind(self._state.engines.rulebook, instructions)
-        for step in self._decide_on_input(mind, options):
-            await self._take(writer, step)
-        self._speech.end_message(writer)
+        steps = self._decide_on_input(mind, options)
+        status, details = await self._carry_out(writer, _one_by_one(steps), options)
         self._asides.pop(writer.id, None)
-        writer.finish("completed")
+        writer.finish(status, details)
+
+
+async def _one_by_one(steps: list[Step]) -> AsyncGenerator[Step, None]:
+    for step in steps:
+        yield step

@@ -25,6 +25,7 @@ WIDE_RATE_HZ = 24000
 
 _MOST_APPEND_BYTES = 15 * 1024 * 1024
 _MOST_APPEND_CHARS = _MOST_APPEND_BYTES * 4 // 3 + 4
+_MOST_ITEM_MS = 60_000
 _DELTA_MS = 200
 _RATIO = WIDE_RATE_HZ // SAMPLE_RATE_HZ
 # Passes speech up to 3.4 kHz and stops what would fold back; delays by 1.5 ms,
@@ -47,21 +48,7 @@ class EventAudio:
         Raises:
             Refused: It is not base64, too long, or not whole samples.
         """
-        if audio is None:
-            raise Refused(
-                "missing_required_parameter", "Missing required parameter: 'audio'.", "audio"
-            )
-        if not isinstance(audio, str):
-            raise Refused("invalid_value", "Expected base64 in a string.", "audio")
-        if len(audio) > _MOST_APPEND_CHARS:
-            raise Refused("invalid_value", "The audio is longer than 15 MiB.", "audio")
-        try:
-            raw = base64.b64decode(audio, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise Refused("invalid_value", "The audio is not base64.", "audio") from error
-        kind = audio_format["type"]
-        if kind == "audio/pcm" and len(raw) % 2:
-            raise Refused("invalid_value", "Expected whole samples of 16 bits.", "audio")
+        raw, kind = _raw(audio, audio_format, "audio"), audio_format["type"]
         if kind != self._kind:
             self._kind, self._narrow = kind, _Narrowing()
         self._waiting = memoryview(raw)
@@ -80,6 +67,49 @@ class EventAudio:
             else:
                 pcm = self._narrow.feed(raw)
         return pcm
+
+
+def _raw(audio: object, audio_format: Mapping[str, Any], path: str) -> bytes:
+    if audio is None:
+        raise Refused("missing_required_parameter", f"Missing required parameter: '{path}'.", path)
+    if not isinstance(audio, str):
+        raise Refused("invalid_value", "Expected base64 in a string.", path)
+    if len(audio) > _MOST_APPEND_CHARS:
+        raise Refused("invalid_value", "The audio is longer than 15 MiB.", path)
+    try:
+        raw = base64.b64decode(audio, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refused("invalid_value", "The audio is not base64.", path) from error
+    if audio_format["type"] == "audio/pcm" and len(raw) % 2:
+        raise Refused("invalid_value", "Expected whole samples of 16 bits.", path)
+    return raw
+
+
+def decode_item(audio: object, audio_format: Mapping[str, Any], path: str) -> bytes:
+    """Read the audio of an item at once: 8 kHz PCM.
+
+    Args:
+        audio: Base64 in a string, from the client.
+        audio_format: `session.audio.input.format`.
+        path: What an error calls it.
+
+    Raises:
+        Refused: It is not base64, empty, longer than a minute, or not whole samples.
+    """
+    raw, kind = _raw(audio, audio_format, path), audio_format["type"]
+    bytes_per_ms = (WIDE_RATE_HZ * 2 if kind == "audio/pcm" else SAMPLE_RATE_HZ) // 1000
+    if not 0 < len(raw) <= _MOST_ITEM_MS * bytes_per_ms:
+        raise Refused("invalid_value", "The audio of an item lasts up to 60 s.", path)
+    if kind == "audio/pcm":
+        samples = soxr.resample(np.frombuffer(raw, "<i2"), WIDE_RATE_HZ, SAMPLE_RATE_HZ)
+        return bytes(samples.tobytes())
+    return g711.decode(raw, "pcmu" if kind == "audio/pcmu" else "pcma")
+
+
+def encode_item(pcm: bytes, audio_format: Mapping[str, Any]) -> str:
+    """Write the audio of an item, base64 of 8 kHz PCM in the session's format."""
+    raw, _ = _encoded(pcm, audio_format)
+    return base64.b64encode(raw).decode()
 
 
 class _Narrowing:
@@ -111,14 +141,18 @@ def deltas(pcm: bytes, audio_format: Mapping[str, Any]) -> Iterator[str]:
     Returns:
         Base64 of 200 ms each, in order.
     """
-    kind = audio_format["type"]
-    if kind == "audio/pcmu":
-        raw, bytes_per_ms = g711.encode(pcm, "pcmu"), SAMPLE_RATE_HZ // 1000
-    elif kind == "audio/pcma":
-        raw, bytes_per_ms = g711.encode(pcm, "pcma"), SAMPLE_RATE_HZ // 1000
-    else:
-        samples = soxr.resample(np.frombuffer(pcm, "<i2"), SAMPLE_RATE_HZ, WIDE_RATE_HZ)
-        raw, bytes_per_ms = samples.tobytes(), WIDE_RATE_HZ * 2 // 1000
+    raw, bytes_per_ms = _encoded(pcm, audio_format)
     step = _DELTA_MS * bytes_per_ms
     for at in range(0, len(raw), step):
         yield base64.b64encode(raw[at : at + step]).decode()
+
+
+def _encoded(pcm: bytes, audio_format: Mapping[str, Any]) -> tuple[bytes, int]:
+    """The bytes of the format, and how many of them are 1 ms."""
+    kind = audio_format["type"]
+    if kind == "audio/pcmu":
+        return g711.encode(pcm, "pcmu"), SAMPLE_RATE_HZ // 1000
+    if kind == "audio/pcma":
+        return g711.encode(pcm, "pcma"), SAMPLE_RATE_HZ // 1000
+    samples = soxr.resample(np.frombuffer(pcm, "<i2"), SAMPLE_RATE_HZ, WIDE_RATE_HZ)
+    return samples.tobytes(), WIDE_RATE_HZ * 2 // 1000

@@ -10,6 +10,12 @@ from typing import Any
 from agent.embedded.protocol import JsonObject, Refused, new_id
 
 _MAX_ITEM_CHARS = 64 * 1024
+# Lists, not sets: a stranger's value may be one that cannot be hashed.
+_PARTS = {
+    "user": ["input_text", "input_audio"],
+    "system": ["input_text"],
+    "assistant": ["output_text"],
+}
 
 
 def text_of(item: Mapping[str, Any]) -> str:
@@ -21,13 +27,14 @@ def text_of(item: Mapping[str, Any]) -> str:
 
 
 def checked_item(item: object) -> JsonObject:
-    """Check and complete an item a client wants to add.
+    """Check and complete an item a client wants to add; audio in it is left out.
 
     Raises:
         Refused: It is none that a client may add.
     """
     if not isinstance(item, dict):
         raise Refused("missing_required_parameter", "Missing required parameter: 'item'.", "item")
+    item, _ = split_audio(item)
     if len(json.dumps(item)) > _MAX_ITEM_CHARS:
         raise Refused("invalid_value", "The item is longer than 64 KiB.", "item")
     kind = item.get("type")
@@ -55,11 +62,28 @@ def checked_item(item: object) -> JsonObject:
     }
 
 
+def split_audio(item: JsonObject) -> tuple[JsonObject, dict[int, object]]:
+    """Take the audio out of an item: it is never sent back with it.
+
+    Returns:
+        The item, and whatever stands as audio in it, by content index.
+    """
+    content = item.get("content")
+    if not isinstance(content, list):
+        return item, {}
+    audio: dict[int, object] = {}
+    parts = list(content)
+    for index, part in enumerate(content):
+        if isinstance(part, dict) and part.get("type") == "input_audio":
+            audio[index] = part.get("audio")
+            parts[index] = {"transcript": None, **part}
+            parts[index].pop("audio", None)
+    return {**item, "content": parts}, audio
+
+
 def _check_message(item: JsonObject) -> None:
-    # Lists, not sets: a stranger's value may be one that cannot be hashed.
-    allowed = {"user": ["input_text"], "system": ["input_text"], "assistant": ["output_text"]}
     role, content = item.get("role"), item.get("content")
-    if not isinstance(role, str) or role not in allowed:
+    if not isinstance(role, str) or role not in _PARTS:
         raise Refused("invalid_value", "Expected user, assistant or system.", "item.role")
     if not isinstance(content, list):
         raise Refused(
@@ -68,11 +92,9 @@ def _check_message(item: JsonObject) -> None:
             "item.content",
         )
     for part in content:
-        if (
-            not isinstance(part, dict)
-            or part.get("type") not in allowed[str(role)]
-            or not isinstance(part.get("text"), str)
-        ):
-            raise Refused(
-                "invalid_value", f"Expected {', '.join(allowed[str(role)])} parts.", "item.content"
-            )
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in _PARTS[role]:
+            raise Refused("invalid_value", f"Expected {_PARTS[role]} parts.", "item.content")
+        words = part.get("transcript") or "" if kind == "input_audio" else part.get("text")
+        if not isinstance(words, str):
+            raise Refused("invalid_value", f"Expected words in {kind}.", "item.content")

@@ -8,11 +8,12 @@ and its JSON Schema, and by nothing else.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from agent.embedded.json_schema import Unfillable, filled, fits, spellings
 from agent.embedded.slots import Slot, prepared, slots_of, spoken_name
 from agent.embedded.words import COMMON_WORDS, joined, plain_words
 
@@ -37,6 +38,46 @@ class Tool:
     name: str
     parameters: Mapping[str, Any]
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The tools of one answer.
+
+    Attributes:
+        tools: What may be called, by name.
+        must_call: One of these has to be called; empty when the choice is free.
+    """
+
+    tools: Mapping[str, Tool]
+    must_call: frozenset[str] = frozenset()
+
+
+def demanded_call(
+    offer: Offer, said: Sequence[str], now: datetime
+) -> tuple[str, dict[str, Any]] | None:
+    """Make the call that a client demands: the tool it names, or the one that suits best.
+
+    Args:
+        offer: With something in `must_call`.
+        said: What the caller said, the latest first; values in it are taken.
+        now: Local time, for "tomorrow".
+
+    Returns:
+        The tool and arguments its schema accepts; what nobody said is the
+        schema's default or the least it allows. None if there are none.
+    """
+    latest = said[0] if said else ""
+    able = [tool for tool in offer.tools.values() if tool.name in offer.must_call]
+    best = wanted_tool(latest, able, surely=False)
+    for tool in sorted(able, key=lambda tool: tool is not best):
+        call = ToolCall(tool, latest, now)
+        for text in said[1:]:
+            call.overhear(text, now)
+        arguments = call.completed(latest, now)
+        if arguments is not None:
+            return tool.name, arguments
+    return None
 
 
 def wanted_tool(text: str, tools: Iterable[Tool], *, surely: bool) -> Tool | None:
@@ -101,10 +142,33 @@ class ToolCall:
 
     def _take(self, slot: Slot, words: str, now: datetime, *, asked: bool) -> str:
         value, rest = slot.find(words, now, asked=asked)
-        if value is None:
-            return words
-        self._values[slot.name] = value
-        return rest
+        ways = [value, *spellings(value)] if isinstance(value, str) else [value]
+        for way in ways:
+            if way is not None and fits(way, slot.schema, self.tool.parameters):
+                self._values[slot.name] = way
+                return rest
+        return words
+
+    def overhear(self, text: str, now: datetime) -> None:
+        """Take what is still missing from something said before."""
+        words = prepared(text)
+        for slot in self._slots:
+            if slot.name not in self._values and slot.kind != "free":
+                words = self._take(slot, words, now, asked=False)
+
+    def completed(self, text: str, now: datetime) -> dict[str, Any] | None:
+        """The arguments, with what nobody said made up as the schema allows; None if it cannot be."""
+        arguments, schema = self.arguments, self.tool.parameters
+        try:
+            for slot in self._slots:
+                if slot.is_required and slot.name not in arguments:
+                    arguments[slot.name] = filled(slot.schema, text, now, schema)
+            if fits(arguments, schema):
+                return arguments
+            whole = filled(schema, text, now)
+        except Unfillable:
+            return None
+        return whole if isinstance(whole, dict) else None
 
     def missing(self) -> Slot | None:
         """The next thing to ask for, in the schema's order; None when the call is whole."""

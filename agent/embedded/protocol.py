@@ -7,6 +7,7 @@ reference; unknown fields refuse the whole event, as the service does.
 """
 
 import json
+import math
 import secrets
 import string
 from typing import Any
@@ -16,6 +17,8 @@ JsonObject = dict[str, Any]
 _ALPHABET = string.ascii_letters + string.digits
 # Above the 15 MiB of audio that one append may bring, in base64.
 MAX_EVENT_BYTES = 21 * 1024 * 1024
+_MOST_PARTS = 400_000
+_MOST_DEPTH = 64
 
 
 class Refused(Exception):
@@ -38,6 +41,61 @@ def new_id(prefix: str, length: int = 21) -> str:
     return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
+def read_json(text: str) -> Any:
+    """Read JSON of a stranger, as strictly as the others of this world write it.
+
+    Raises:
+        ValueError: It is no JSON (NaN is none), or of a size, depth or encoding
+            that would trouble whoever has to copy, walk or send it.
+    """
+    # Counted before anything is built: a million lists are a gigabyte.
+    brackets = text.count("[") + text.count("{")
+    if brackets + text.count(",") > _MOST_PARTS:
+        raise ValueError("it has too many parts")
+    try:
+        value = json.loads(text, parse_constant=_no_number, parse_float=_number)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if brackets > _MOST_DEPTH:
+        _check_depth(value)
+    if "\\u" in text:
+        # Half of a surrogate pair can be held, but never sent.
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _number(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _check_depth(value: object) -> None:
+    level = [value]
+    for _ in range(_MOST_DEPTH):
+        level = [
+            part
+            for each in level
+            if isinstance(each, dict | list)
+            for part in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise ValueError("it is nested too deep")
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def parse_client_event(text: str) -> JsonObject:
     """Read one message of the data channel or the WebSocket.
 
@@ -47,9 +105,9 @@ def parse_client_event(text: str) -> JsonObject:
     if len(text) > MAX_EVENT_BYTES:
         raise Refused("invalid_event", "The event is longer than 21 MiB.")
     try:
-        event = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Refused("invalid_event", "The event is not valid JSON.") from error
+        event = read_json(text)
+    except ValueError as error:
+        raise Refused("invalid_event", f"The event is not valid JSON: {error}.") from error
     if not isinstance(event, dict):
         raise Refused("invalid_event", "The event is not a JSON object.")
     if not isinstance(event.get("type"), str):

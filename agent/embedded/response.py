@@ -7,6 +7,7 @@ It knows neither voice nor mind, and waits for nothing.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -14,11 +15,15 @@ from agent.embedded.conversation import Conversation
 from agent.embedded.protocol import JsonObject, new_id
 
 Emit = Callable[[JsonObject], None]
-Status = Literal["completed", "cancelled", "failed"]
+Status = Literal["completed", "cancelled", "incomplete", "failed"]
 
 _CHARS_PER_TOKEN = 4
 AUDIO_OUT_MS_PER_TOKEN = 50
 AUDIO_IN_MS_PER_TOKEN = 100
+
+
+class OutOfTokens(Exception):
+    """The response has reached its `max_output_tokens`."""
 
 
 class ResponseWriter:
@@ -64,6 +69,8 @@ class ResponseWriter:
         self._text = ""
         self._texts_chars = 0
         self._audio_ms = 0
+        most = self._head["max_output_tokens"]
+        self._tokens_left = math.inf if most == "inf" else float(most)
 
     def begin(self) -> None:
         """Announce the response."""
@@ -102,11 +109,27 @@ class ResponseWriter:
         )
         return str(item["id"])
 
+    def afford(self, text: str, audio_ms: int = 0) -> float:
+        """Count words, and the audio of them, against `max_output_tokens`.
+
+        Returns:
+            How much of it may be written, 0 to 1; less than 1 is the end of the response.
+        """
+        tokens = len(text) / _CHARS_PER_TOKEN + audio_ms / AUDIO_OUT_MS_PER_TOKEN
+        share = min(1.0, self._tokens_left / tokens) if tokens else 1.0
+        self._tokens_left -= share * tokens
+        return share
+
     def delta(self, text: str) -> None:
         """More of the words."""
         self._text += text
         kind = "output_audio_transcript" if self.is_spoken else "output_text"
         self._emit({"type": f"response.{kind}.delta", **self._part_ids(), "delta": text})
+
+    @property
+    def voice(self) -> object:
+        """Whose voice it was asked to have."""
+        return self._head["audio"]["output"]["voice"]
 
     @property
     def audio_format(self) -> JsonObject:
@@ -147,8 +170,14 @@ class ResponseWriter:
         self._close(item, status)
 
     def call_tool(self, name: str, arguments: Mapping[str, Any]) -> None:
-        """Write a whole function call."""
+        """Write a whole function call.
+
+        Raises:
+            OutOfTokens: It would not be whole; nothing of it is written.
+        """
         text = json.dumps(arguments)
+        if self.afford(name + text) < 1:
+            raise OutOfTokens
         item: JsonObject = {
             "id": new_id("item_"),
             "object": "realtime.item",

@@ -5,12 +5,13 @@ Pure; section 3.2 of the protocol reference.
 
 from agent.embedded.items import checked_item
 from agent.embedded.protocol import JsonObject, Refused, only_known
-from agent.embedded.session_object import MODALITIES, check_most_tokens, check_tools, checked_audio
+from agent.embedded.session_fields import checked_audio_field, checked_field
 
-_RESPONSE_FIELDS = frozenset(
-    {"instructions", "output_modalities", "audio", "tools", "tool_choice", "parallel_tool_calls"}
-    | {"reasoning", "max_output_tokens", "conversation", "input", "metadata", "prompt"}
+_SHARED_FIELDS = frozenset(
+    {"instructions", "output_modalities", "tools", "tool_choice", "parallel_tool_calls"}
+    | {"reasoning", "max_output_tokens", "prompt"}
 )
+_RESPONSE_FIELDS = _SHARED_FIELDS | {"audio", "conversation", "input", "metadata"}
 
 
 def checked_response(options: object) -> JsonObject:
@@ -24,17 +25,11 @@ def checked_response(options: object) -> JsonObject:
     if not isinstance(options, dict):
         raise Refused("invalid_value", "Expected an object for 'response'.", "response")
     only_known(options, _RESPONSE_FIELDS, "response")
-    if not isinstance(options.get("instructions", ""), str):
-        raise Refused("invalid_value", "Expected a string.", "response.instructions")
-    if options.get("output_modalities", ["audio"]) not in MODALITIES:
-        raise Refused(
-            "invalid_value", 'Expected ["audio"] or ["text"].', "response.output_modalities"
-        )
+    for field in _SHARED_FIELDS & set(options):
+        checked_field(field, options[field], f"response.{field}")
     if options.get("conversation", "auto") not in ("auto", "none"):
         raise Refused("invalid_value", "Expected 'auto' or 'none'.", "response.conversation")
     _check_metadata(options.get("metadata"))
-    check_tools(options.get("tools", []), "response.tools")
-    check_most_tokens(options.get("max_output_tokens", "inf"), "response.max_output_tokens")
     _check_response_audio(options.get("audio"))
     if options.get("input") is not None:
         options = {**options, "input": _checked_input(options["input"])}
@@ -66,7 +61,7 @@ def _check_response_audio(audio: object) -> None:
     only_known(audio, frozenset({"output"}), where)
     only_known(output, frozenset({"format", "voice"}), f"{where}.output")
     for field, value in output.items():
-        checked_audio(field, value, f"{where}.output.{field}")
+        checked_audio_field(field, value, f"{where}.output.{field}")
 
 
 def _checked_input(given: object) -> list[JsonObject]:

@@ -26,11 +26,16 @@ from agent.audio.frame import SILENCE, Frame
 from agent.embedded.answers import Answers
 from agent.embedded.ears import Ears
 from agent.embedded.engines import Engines
-from agent.embedded.event_audio import EventAudio
-from agent.embedded.items import checked_item
+from agent.embedded.event_audio import EventAudio, decode_item, encode_item
+from agent.embedded.items import checked_item, split_audio
 from agent.embedded.mind import Mind
 from agent.embedded.protocol import JsonObject, Refused, error_event, new_id, parse_client_event
-from agent.embedded.session_object import merge_session, turn_detection
+from agent.embedded.session_object import (
+    CHANNEL_SESSION_CHARS,
+    SOCKET_SESSION_CHARS,
+    merge_session,
+    turn_detection,
+)
 from agent.embedded.speech import Speech
 from agent.embedded.stage import Dropped, open_stage
 from agent.embedded.state import State
@@ -40,6 +45,8 @@ from agent.embedded.turns import Turns
 log = structlog.get_logger()
 
 _MOST_EARLY = 64
+# What a transcription session does not take, as if it had never heard of it.
+_TALKING = frozenset({"response.create", "response.cancel", "output_audio_buffer.clear"})
 
 
 class Session:
@@ -76,7 +83,7 @@ class Session:
         self._watchers: list[Callable[[str], None]] = []
         self._early: list[str] = []
         self._is_over = False
-        mind = stage.mind if stage else Mind(engines.rulebook, config["instructions"])
+        mind = stage.mind if stage else Mind(engines.rulebook, config.get("instructions", ""))
         self._state = State(config, stage or engines, mind, self._emit, local_time)
         self._event_audio = EventAudio() if audio_in_events else None
         ears = Ears(engines.detector, turn_detection(config))
@@ -170,7 +177,10 @@ class Session:
             event = parse_client_event(text)
             if self.stage is not None and not self.stage.lets_in(event):
                 return
-            self._handlers.get(event["type"], _refuse_unknown)(event)
+            handler = self._handlers.get(event["type"], _refuse_unknown)
+            if self._state.is_transcription and event["type"] in _TALKING:
+                handler = _refuse_talk
+            handler(event)
         except Refused as refused:
             log.debug("! client event refused", code=refused.code, param=refused.param)
             self._emit(error_event(refused, event.get("event_id")))
@@ -182,9 +192,13 @@ class Session:
             )
         state = self._state
         state.config = merge_session(
-            state.config, event["session"], has_spoken=self._speech.has_begun
+            state.config,
+            event["session"],
+            has_begun=state.conversation.last_id is not None or self._answers.is_busy,
+            has_spoken=self._speech.has_begun,
+            most_chars=SOCKET_SESSION_CHARS if self._event_audio else CHANNEL_SESSION_CHARS,
         )
-        state.mind.instructions = state.config["instructions"]
+        state.mind.instructions = state.config.get("instructions", "")
         self._turns.configure()
         self._emit({"type": "session.updated", "session": state.config})
 
@@ -201,15 +215,34 @@ class Session:
 
     def _create_item(self, event: JsonObject) -> None:
         item = checked_item(event.get("item"))
+        audio = self._audio_in(event["item"])
         place = {
             "previous_item_id": self._state.conversation.add(item, event.get("previous_item_id"))
         }
         self._emit({"type": "conversation.item.added", **place, "item": item})
         self._emit({"type": "conversation.item.done", **place, "item": item})
-        self._answers.take_item(item)
+        if audio:
+            self._turns.take_item(item, audio)
+        else:
+            self._answers.take_item(item)
+
+    def _audio_in(self, item: JsonObject) -> dict[int, bytes]:
+        audio_format = self._state.config["audio"]["input"]["format"]
+        return {
+            index: decode_item(audio, audio_format, f"item.content[{index}].audio")
+            for index, audio in split_audio(item)[1].items()
+        }
 
     def _retrieve_item(self, event: JsonObject) -> None:
         item = self._state.conversation.get(event.get("item_id"))
+        # A data channel carries 256 KiB at once; that is five seconds of audio.
+        if self._event_audio is not None and item["type"] == "message":
+            audio_format = self._state.config["audio"]["input"]["format"]
+            parts = list(item["content"])
+            for index, part in enumerate(parts):
+                if pcm := self._state.recordings.find(item["id"], index):
+                    parts[index] = {**part, "audio": encode_item(pcm, audio_format)}
+            item = {**item, "content": parts}
         self._emit({"type": "conversation.item.retrieved", "item": item})
 
     def _truncate_item(self, event: JsonObject) -> None:
@@ -218,6 +251,7 @@ class Session:
 
     def _delete_item(self, event: JsonObject) -> None:
         self._state.conversation.remove(event.get("item_id"))
+        self._state.recordings.forget(event["item_id"])
         self._emit({"type": "conversation.item.deleted", "item_id": event["item_id"]})
 
     # -- audio -----------------------------------------------------------------------------------
@@ -241,6 +275,12 @@ class Session:
 
 def _as_text(event: JsonObject) -> str:
     return json.dumps({"event_id": new_id("event_"), **event})
+
+
+def _refuse_talk(event: JsonObject) -> None:
+    raise Refused(
+        "invalid_value", f"A transcription session has no {event['type']}: it only listens.", "type"
+    )
 
 
 def _refuse_unknown(event: JsonObject) -> None:

@@ -2,7 +2,8 @@
 
 Pure: the object goes in as the client was told it last and comes out whole;
 whatever is unknown or wrong refuses the whole change. Section 2 of the
-protocol reference.
+protocol reference. A session either talks or transcribes; which, is decided
+before its conversation begins.
 """
 
 import copy
@@ -11,41 +12,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.embedded.ears import TurnDetection
-from agent.embedded.offers import Tool
+from agent.embedded.offers import Offer, Tool
 from agent.embedded.protocol import JsonObject, Refused, only_known
 from agent.embedded.semantic import Eagerness, longest_ms
-
-# The whole session is echoed; the data channel carries 256 KiB at once.
-_MAX_SESSION_CHARS = 200 * 1024
-_MOST_IDLE_MS = 60_000
-
-_DEFAULT_INSTRUCTIONS = "You are a friendly receptionist. Be brief."
-_DEFAULT_TURN_DETECTION: JsonObject = {
-    "type": "server_vad",
-    "threshold": 0.5,
-    "prefix_padding_ms": 300,
-    "silence_duration_ms": 500,
-    "idle_timeout_ms": None,
-    "create_response": True,
-    "interrupt_response": True,
-}
-_DEFAULT_SEMANTIC_DETECTION: JsonObject = {
-    "type": "semantic_vad",
-    "eagerness": "auto",
-    "create_response": True,
-    "interrupt_response": True,
-}
-_SESSION_FIELDS = frozenset(
-    {"type", "model", "output_modalities", "instructions", "audio", "tools", "tool_choice"}
-    | {"parallel_tool_calls", "reasoning", "max_output_tokens", "truncation", "tracing", "prompt"}
-    | {"include"}
+from agent.embedded.session_fields import (
+    DEFAULT_INSTRUCTIONS,
+    DEFAULT_MODEL,
+    DEFAULT_TURN_DETECTION,
+    checked_audio_field,
+    checked_field,
 )
-_AUDIO_FIELDS = {
-    "input": frozenset({"format", "transcription", "noise_reduction", "turn_detection"}),
-    "output": frozenset({"format", "voice", "speed"}),
+
+CHANNEL_SESSION_CHARS = 200 * 1024
+"""The whole session is echoed, and a data channel carries 256 KiB at once."""
+SOCKET_SESSION_CHARS = 4 * 1024 * 1024
+"""A WebSocket carries more: thousands of tools, but nothing that fills the memory."""
+
+_FIELDS = {
+    "realtime": frozenset(
+        {"type", "model", "output_modalities", "instructions", "audio", "tools", "tool_choice"}
+        | {"parallel_tool_calls", "reasoning", "max_output_tokens", "truncation", "tracing"}
+        | {"prompt", "include"}
+    ),
+    "transcription": frozenset({"type", "audio", "include"}),
 }
-MODALITIES = (["audio"], ["text"])
-"""Either of them, never both: audio always brings its words."""
+_INPUT_FIELDS = frozenset({"format", "transcription", "noise_reduction", "turn_detection"})
+_AUDIO_FIELDS = {
+    "realtime": {"input": _INPUT_FIELDS, "output": frozenset({"format", "voice", "speed"})},
+    "transcription": {"input": _INPUT_FIELDS},
+}
+_TRANSCRIPTION_MODEL = "gpt-transcribe"
 
 
 def default_session(session_id: str, expires_at: int) -> JsonObject:
@@ -59,9 +55,9 @@ def default_session(session_id: str, expires_at: int) -> JsonObject:
         "type": "realtime",
         "object": "realtime.session",
         "id": session_id,
-        "model": "gpt-realtime-2.1",
+        "model": DEFAULT_MODEL,
         "output_modalities": ["audio"],
-        "instructions": _DEFAULT_INSTRUCTIONS,
+        "instructions": DEFAULT_INSTRUCTIONS,
         "tools": [],
         "tool_choice": "auto",
         "max_output_tokens": "inf",
@@ -74,7 +70,7 @@ def default_session(session_id: str, expires_at: int) -> JsonObject:
                 "format": {"type": "audio/pcm", "rate": 24000},
                 "transcription": None,
                 "noise_reduction": None,
-                "turn_detection": dict(_DEFAULT_TURN_DETECTION),
+                "turn_detection": dict(DEFAULT_TURN_DETECTION),
             },
             "output": {
                 "format": {"type": "audio/pcm", "rate": 24000},
@@ -86,16 +82,46 @@ def default_session(session_id: str, expires_at: int) -> JsonObject:
     }
 
 
+def transcribing(session: Mapping[str, Any]) -> JsonObject:
+    """The session that only listens, with the ears of another one.
+
+    Nobody opens one to read nothing: without a wish there is a transcript.
+    """
+    heard = copy.deepcopy(session["audio"]["input"])
+    heard["transcription"] = heard["transcription"] or {"model": _TRANSCRIPTION_MODEL}
+    return {
+        "type": "transcription",
+        "object": "realtime.transcription_session",
+        "id": session["id"],
+        "expires_at": session["expires_at"],
+        "audio": {"input": heard},
+        "include": session["include"],
+    }
+
+
+def is_transcription(session: Mapping[str, Any]) -> bool:
+    """Whether a session only listens."""
+    return bool(session["type"] == "transcription")
+
+
 def merge_session(
-    session: JsonObject, change: object, *, creating: bool = False, has_spoken: bool = False
+    session: JsonObject,
+    change: object,
+    *,
+    is_new: bool = False,
+    has_begun: bool = False,
+    has_spoken: bool = False,
+    most_chars: int = CHANNEL_SESSION_CHARS,
 ) -> JsonObject:
     """Apply a session object to the session: only the fields present change.
 
     Args:
         session: As it is; not modified.
         change: What the client sent.
-        creating: The session part of the offer, which may choose the model.
+        is_new: It is the session's first object, which may choose the model.
+        has_begun: There is a conversation, which fixes what kind of session it is.
         has_spoken: Audio went out already, which locks the voice.
+        most_chars: How long the whole may be as JSON.
 
     Returns:
         The whole session as it now is.
@@ -111,73 +137,57 @@ def merge_session(
             "Missing required parameter: 'session.type'.",
             "session.type",
         )
-    only_known(change, _SESSION_FIELDS, "session")
-    if change["type"] != "realtime":
-        raise Refused(
-            "invalid_value", "Only sessions of type 'realtime' are served.", "session.type"
-        )
-    merged = copy.deepcopy(session)
+    kind = change["type"]
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise Refused("invalid_value", "Expected 'realtime' or 'transcription'.", "session.type")
+    merged = _of_kind(session, kind, has_begun=has_begun)
+    only_known(change, _FIELDS[kind], "session")
     for field, value in change.items():
+        path = f"session.{field}"
         if field == "audio":
-            _merge_audio(merged["audio"], value, has_spoken=has_spoken)
-        elif field == "model" and not creating and value != session["model"]:
-            raise Refused("invalid_value", "The model of a session cannot change.", "session.model")
+            _merge_audio(merged["audio"], value, _AUDIO_FIELDS[kind], has_spoken=has_spoken)
+        elif field == "model" and not is_new and value != session["model"]:
+            raise Refused("invalid_value", "The model of a session cannot change.", path)
+        elif field == "tracing" and session["tracing"] is not None and value != session["tracing"]:
+            raise Refused("invalid_value", "Tracing cannot change once it is on.", path)
         else:
-            merged[field] = _checked(field, value)
-    if len(json.dumps(merged)) > _MAX_SESSION_CHARS:
-        raise Refused("invalid_value", "Instructions and tools exceed 200 KiB.", "session")
+            merged[field] = checked_field(field, value, path)
+    if len(json.dumps(merged)) > most_chars:
+        raise Refused(
+            "invalid_value",
+            f"Instructions and tools exceed the {most_chars // 1024} KiB of this connection.",
+            "session",
+        )
     return merged
 
 
-def _checked(field: str, value: object) -> object:
-    where = f"session.{field}"
-    if field in {"instructions", "model"}:
-        if not isinstance(value, str):
-            raise Refused("invalid_value", f"Expected a string for '{where}'.", where)
-        return value or (_DEFAULT_INSTRUCTIONS if field == "instructions" else "gpt-realtime-2.1")
-    if field == "output_modalities" and value not in MODALITIES:
-        raise Refused("invalid_value", 'Expected ["audio"] or ["text"].', where)
-    if field == "tools":
-        check_tools(value, where)
-    if field == "max_output_tokens":
-        check_most_tokens(value, where)
-    if field == "tool_choice" and value not in ("auto", "none", "required"):
-        is_named = isinstance(value, dict) and isinstance(value.get("name"), str)
-        if not is_named or value.get("type") != "function":  # type: ignore[attr-defined]
-            raise Refused("invalid_value", "Expected auto, none, required or a function.", where)
-    return value
+def _of_kind(session: JsonObject, kind: str, *, has_begun: bool) -> JsonObject:
+    if session["type"] == kind:
+        return copy.deepcopy(session)
+    if has_begun or kind == "realtime":
+        raise Refused(
+            "invalid_value",
+            f"A {session['type']} session cannot become a {kind} session.",
+            "session.type",
+        )
+    return transcribing(session)
 
 
-def check_most_tokens(value: object, where: str) -> None:
-    """Refuse what is not a limit of output tokens."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    if value != "inf" and not (is_number and 1 <= int(str(value)) <= 4096):
-        raise Refused("invalid_value", "Expected 1 to 4096 or 'inf'.", where)
-
-
-def check_tools(value: object, path: str) -> None:
-    """Refuse what is not a list of function tools."""
-    if not isinstance(value, list):
-        raise Refused("invalid_value", f"Expected a list for '{path}'.", path)
-    for index, tool in enumerate(value):
-        where = f"{path}[{index}]"
-        if not isinstance(tool, dict) or tool.get("type") != "function":
-            raise Refused("invalid_value", "Only function tools are served.", where)
-        if not isinstance(tool.get("name"), str) or not tool["name"]:
-            raise Refused("missing_required_parameter", "A tool needs a name.", f"{where}.name")
-        if not isinstance(tool.get("parameters", {}), dict):
-            raise Refused("invalid_value", "Expected a JSON Schema.", f"{where}.parameters")
-
-
-def _merge_audio(audio: JsonObject, change: object, *, has_spoken: bool) -> None:
+def _merge_audio(
+    audio: JsonObject,
+    change: object,
+    known: Mapping[str, frozenset[str]],
+    *,
+    has_spoken: bool,
+) -> None:
     if not isinstance(change, dict):
         raise Refused("invalid_value", "Expected an object.", "session.audio")
-    only_known(change, frozenset(_AUDIO_FIELDS), "session.audio")
+    only_known(change, frozenset(known), "session.audio")
     for side, fields in change.items():
         where = f"session.audio.{side}"
         if not isinstance(fields, dict):
             raise Refused("invalid_value", f"Expected an object for '{where}'.", where)
-        only_known(fields, _AUDIO_FIELDS[side], where)
+        only_known(fields, known[side], where)
         for field, value in fields.items():
             path = f"{where}.{field}"
             if field == "voice" and has_spoken and value != audio["output"]["voice"]:
@@ -186,83 +196,7 @@ def _merge_audio(audio: JsonObject, change: object, *, has_spoken: bool) -> None
                     "Cannot update a conversation's voice if assistant audio is present.",
                     path,
                 )
-            audio[side][field] = checked_audio(field, value, path)
-
-
-def checked_audio(field: str, value: object, path: str) -> object:
-    """Check and complete one field below `audio.input` or `audio.output`.
-
-    Raises:
-        Refused: It is not what the field may be.
-    """
-    if field == "turn_detection":
-        return _checked_turn_detection(value, path)
-    if field == "speed":
-        if not _is_number(value) or not 0.25 <= float(str(value)) <= 1.5:
-            raise Refused("invalid_value", "Expected 0.25 to 1.5.", path)
-        return value
-    if field == "voice":
-        if not isinstance(value, str | dict) or not value:
-            raise Refused("invalid_value", "Expected a voice.", path)
-        return value
-    if value is not None and not isinstance(value, dict):
-        raise Refused("invalid_value", "Expected an object.", path)
-    if field == "format":
-        kind = value.get("type") if value else None
-        if kind not in ("audio/pcm", "audio/pcmu", "audio/pcma"):
-            raise Refused("invalid_value", "Expected audio/pcm, audio/pcmu or audio/pcma.", path)
-        assert isinstance(value, dict)
-        only_known(value, frozenset({"type", "rate"}), path)
-        rate_hz = 24000 if kind == "audio/pcm" else 8000
-        if value.get("rate", rate_hz) != rate_hz:
-            raise Refused("invalid_value", f"The rate of {kind} is {rate_hz}.", f"{path}.rate")
-        return {"type": kind, "rate": rate_hz} if kind == "audio/pcm" else {"type": kind}
-    return value
-
-
-def _checked_turn_detection(value: object, path: str) -> JsonObject | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise Refused("invalid_value", "Expected an object or null.", path)
-    if value.get("type", "server_vad") not in ("server_vad", "semantic_vad"):
-        raise Refused("invalid_value", "Expected 'server_vad' or 'semantic_vad'.", f"{path}.type")
-    if value.get("type") == "semantic_vad":
-        return _checked_semantic_detection(value, path)
-    only_known(value, frozenset(_DEFAULT_TURN_DETECTION), path)
-    merged = {**_DEFAULT_TURN_DETECTION, **value}
-    limits = {"threshold": 1.0, "prefix_padding_ms": 5000.0, "silence_duration_ms": 10000.0}
-    for field, most in limits.items():
-        if not _is_number(merged[field]) or not 0 <= float(merged[field]) <= most:
-            raise Refused("invalid_value", f"Expected 0 to {most:g}.", f"{path}.{field}")
-    _check_idle(merged["idle_timeout_ms"], f"{path}.idle_timeout_ms")
-    _check_flags(merged, path)
-    return merged
-
-
-def _checked_semantic_detection(value: JsonObject, path: str) -> JsonObject:
-    only_known(value, frozenset(_DEFAULT_SEMANTIC_DETECTION), path)
-    merged = {**_DEFAULT_SEMANTIC_DETECTION, **value}
-    if merged["eagerness"] not in ("low", "medium", "high", "auto"):
-        raise Refused("invalid_value", "Expected low, medium, high or auto.", f"{path}.eagerness")
-    _check_flags(merged, path)
-    return merged
-
-
-def _check_flags(detection: JsonObject, path: str) -> None:
-    for field in ("create_response", "interrupt_response"):
-        if not isinstance(detection[field], bool):
-            raise Refused("invalid_value", "Expected true or false.", f"{path}.{field}")
-
-
-def _check_idle(value: object, path: str) -> None:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not (is_number and 0 < int(str(value)) <= _MOST_IDLE_MS):
-        raise Refused("invalid_value", f"Expected null or 1 to {_MOST_IDLE_MS}.", path)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+            audio[side][field] = checked_audio_field(field, value, path)
 
 
 def turn_detection(session: Mapping[str, Any]) -> TurnDetection | None:
@@ -280,13 +214,20 @@ def turn_detection(session: Mapping[str, Any]) -> TurnDetection | None:
     )
 
 
-def offered_tools(session: Mapping[str, Any]) -> dict[str, Tool]:
-    """The tools the model may call now, by name."""
-    if session["tool_choice"] == "none":
-        return {}
-    return {
+def offer(session: Mapping[str, Any]) -> Offer:
+    """The tools of one answer, and which of them it must call.
+
+    Args:
+        session: With what `response.create` overrides in it.
+    """
+    choice = session["tool_choice"]
+    tools = {
         tool["name"]: Tool(
             tool["name"], tool.get("parameters") or {}, str(tool.get("description") or "")
         )
         for tool in session["tools"]
+        if choice != "none"
     }
+    if isinstance(choice, dict):
+        return Offer(tools, frozenset({choice["name"]} & set(tools)))
+    return Offer(tools, frozenset(tools if choice == "required" else ()))

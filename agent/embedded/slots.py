@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from text_to_num import alpha2digit
 
+from agent.embedded.json_schema import Unfillable, filled, resolved
 from agent.embedded.words import (
     COMMON_WORDS,
     DAYS,
@@ -27,7 +28,18 @@ from agent.embedded.words import (
 )
 
 Kind = Literal[
-    "choice", "flag", "number", "digits", "date", "time", "place", "name", "free", "words"
+    "choice",
+    "flag",
+    "number",
+    "digits",
+    "date",
+    "time",
+    "place",
+    "name",
+    "list",
+    "object",
+    "free",
+    "words",
 ]
 
 _FIGURES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -57,6 +69,8 @@ _ORDER: tuple[Kind, ...] = (
     "name",
     "place",
     "flag",
+    "list",
+    "object",
     "free",
     "words",
 )
@@ -144,6 +158,10 @@ class Slot:
                 return self._place(words, asked=asked)
             case "name":
                 return _name(words, asked=asked)
+            case "list":
+                return self._list(words, now, asked=asked), words
+            case "object":
+                return self._object(words, now) if asked else None, words
             case "free":
                 return words or None, words
             case "words":
@@ -155,6 +173,25 @@ class Slot:
             if choice is not None and said and mentions(_content(words), said):
                 return choice, words.replace(said, " ", 1)
         return None, words
+
+    def _list(self, words: str, now: datetime, *, asked: bool) -> list[Any] | None:
+        items = self.schema.get("items")
+        choices = items.get("enum") if isinstance(items, dict) else None
+        if isinstance(choices, list):
+            said = plain_words(words)
+            named = [each for each in choices if mentions(said, plain_words(str(each)))]
+            return named or None
+        return _made(self.schema, words, now) if asked else None
+
+    def _object(self, words: str, now: datetime) -> dict[str, Any] | None:
+        made = _made(self.schema, words, now)
+        if not isinstance(made, dict):
+            return None
+        for slot in slots_of(self.schema):
+            value, words = slot.find(words, now, asked=slot.kind != "words")
+            if value is not None:
+                made[slot.name] = value
+        return made
 
     def _number(self, words: str) -> tuple[Any, str]:
         # "the 2nd" is no count.
@@ -213,7 +250,7 @@ def slots_of(parameters: Mapping[str, Any]) -> list[Slot]:
     slots = [
         Slot(str(name), spoken_name(str(name)), _kind(str(name), schema), schema, name in required)
         for name, given in properties.items()
-        for schema in [_plain_schema(given)]
+        for schema in [_plain_schema(resolved(given, parameters))]
     ]
     return sorted(slots, key=lambda slot: _ORDER.index(slot.kind))
 
@@ -249,6 +286,8 @@ def _kind(name: str, schema: Mapping[str, Any]) -> Kind:
         return "flag"
     if kind in {"integer", "number"}:
         return "number"
+    if kind in {"array", "object"}:
+        return "list" if kind == "array" else "object"
     if schema.get("format") in {"date", "time"}:
         return "date" if schema["format"] == "date" else "time"
     for text in (spoken_name(name), str(schema.get("description") or "").lower()):
@@ -263,6 +302,13 @@ def _kind(name: str, schema: Mapping[str, Any]) -> Kind:
 def _content(words: str) -> str:
     """The words that tell choices apart: "on the terrace" is `on_terrace`."""
     return " ".join(word for word in words.split() if word not in COMMON_WORDS) or words
+
+
+def _made(schema: Mapping[str, Any], words: str, now: datetime) -> Any:
+    try:
+        return filled(schema, words, now)
+    except Unfillable:
+        return None
 
 
 def _without(words: str, found: re.Match[str]) -> str:

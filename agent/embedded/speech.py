@@ -7,6 +7,8 @@ Over RTP the server knows what was sent; in events it guesses from the audio
 that came meanwhile, and the client tells by truncation what it has played.
 """
 
+import math
+
 import structlog
 
 from agent.audio.frame import SAMPLE_RATE_HZ, Frame
@@ -14,7 +16,7 @@ from agent.embedded.ears import Ears
 from agent.embedded.event_audio import deltas
 from agent.embedded.mouth import Cut, Mouth, Started
 from agent.embedded.protocol import Refused
-from agent.embedded.response import ResponseWriter
+from agent.embedded.response import OutOfTokens, ResponseWriter
 from agent.embedded.state import State
 from agent.embedded.voice import DEFAULT_VOICE, PAUSE_BETWEEN_SENTENCES, VOICES, sentences
 
@@ -56,7 +58,11 @@ class Speech:
         return max(0, self._playing_until_ms - self._ears.now_ms)
 
     async def say(self, writer: ResponseWriter, text: str) -> None:
-        """Speak or write more of a response's message, one sentence while the next is made."""
+        """Speak or write more of a response's message, one sentence while the next is made.
+
+        Raises:
+            OutOfTokens: Its `max_output_tokens` are spent; what fitted was said.
+        """
         item_id = writer.message_id
         is_first = item_id is None
         if item_id is None:
@@ -64,20 +70,25 @@ class Speech:
             if writer.is_spoken and not self._in_events:
                 self._mouth.begin(writer.id, item_id)
         speed = float(self._state.config["audio"]["output"]["speed"])
-        voice = self._speaker()
+        voice = self._speaker(writer.voice)
         for sentence in sentences(text):
+            pcm = b""
             if writer.is_spoken:
                 pcm = await self._state.engines.say(sentence, speed, voice)
                 if not is_first:
                     pcm = PAUSE_BETWEEN_SENTENCES + pcm
-                self._voice(writer, item_id, pcm)
-            for delta in _deltas(sentence, is_first=is_first):
+            share = writer.afford(sentence, len(pcm) // _BYTES_PER_MS)
+            if pcm:
+                self._voice(writer, item_id, pcm[: int(share * len(pcm)) // 2 * 2])
+            said = _deltas(sentence, is_first=is_first)
+            for delta in said[: math.ceil(share * len(said))]:
                 writer.delta(delta)
+            if share < 1:
+                raise OutOfTokens
             is_first = False
 
-    def _speaker(self) -> str:
-        """The session's voice; another when it is none of ours."""
-        voice = self._state.config["audio"]["output"]["voice"]
+    def _speaker(self, voice: object) -> str:
+        """The voice wished for; another when it is none of ours."""
         if isinstance(voice, str) and voice in VOICES:
             return voice
         if not self.has_begun:
@@ -97,12 +108,12 @@ class Speech:
         begin_ms = max(self._playing_until_ms, self._ears.now_ms)
         self._playing_until_ms = begin_ms + duration_ms
 
-    def end_message(self, writer: ResponseWriter) -> None:
+    def end_message(self, writer: ResponseWriter, *, is_whole: bool = True) -> None:
         """Close the response's message, if one is open."""
         if writer.message_id is None:
             return
         self.complete(writer.id)
-        writer.end_message()
+        writer.end_message("completed" if is_whole else "incomplete")
 
     def complete(self, response_id: str) -> None:
         """Nothing more will be said in this response."""

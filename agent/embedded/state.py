@@ -15,6 +15,8 @@ from agent.embedded.conversation import Conversation
 from agent.embedded.engines import Engines
 from agent.embedded.mind import Mind
 from agent.embedded.protocol import JsonObject
+from agent.embedded.recordings import Recordings
+from agent.embedded.session_object import is_transcription
 
 _Result = TypeVar("_Result")
 
@@ -31,6 +33,7 @@ class State:
         local_time: For "are you open today".
         conversation: The items.
         tasks: All work of the session; None before it runs and after it is over.
+        recordings: What users said, while there is room.
         transcribing: Turns whose words are not known yet.
         heard_ms: Caller's audio in all turns, for the usage.
     """
@@ -41,6 +44,7 @@ class State:
     emit: Callable[[JsonObject], None]
     local_time: Callable[[], datetime]
     conversation: Conversation = field(default_factory=Conversation)
+    recordings: Recordings = field(default_factory=Recordings)
     tasks: asyncio.TaskGroup | None = None
     transcribing: set[asyncio.Task[None]] = field(default_factory=set)
     heard_ms: int = 0
@@ -51,6 +55,11 @@ class State:
         return self.tasks.create_task(work)
 
     def takes_turns(self, flag: str) -> bool:
-        """Whether `create_response` or `interrupt_response` is on."""
+        """Whether `create_response` or `interrupt_response` is on, and there are responses."""
         detection = self.config["audio"]["input"]["turn_detection"]
-        return detection is not None and bool(detection[flag])
+        return detection is not None and not self.is_transcription and bool(detection[flag])
+
+    @property
+    def is_transcription(self) -> bool:
+        """Whether the session only listens."""
+        return is_transcription(self.config)

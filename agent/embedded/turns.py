@@ -8,11 +8,13 @@ reference. What is answered, and when, belongs to `answers.py`.
 """
 
 import asyncio
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
+from agent.audio.frame import SAMPLE_RATE_HZ
 from agent.embedded.answers import Answers
 from agent.embedded.ears import (
     CHUNK_SAMPLES,
@@ -23,6 +25,7 @@ from agent.embedded.ears import (
     SpeechStarted,
     SpeechStopped,
 )
+from agent.embedded.items import text_of
 from agent.embedded.mind import Heard
 from agent.embedded.partials import EVERY_MS, Partials
 from agent.embedded.protocol import JsonObject, Refused, new_id
@@ -35,6 +38,7 @@ from agent.embedded.transcriber import TranscriptionFailed
 log = structlog.get_logger()
 
 _LEAST_COMMIT_MS = 100
+_BYTES_PER_MS = SAMPLE_RATE_HZ * 2 // 1000
 
 
 @dataclass(slots=True)
@@ -107,7 +111,9 @@ class Turns:
                 "input_audio_buffer_commit_empty", "The buffer holds less than 100 ms of audio."
             )
         trial = self._start_transcript(start_ms, end_ms)
-        self._commit(new_id("item_"), trial, end_ms - start_ms, end_ms - start_ms, is_auto=False)
+        duration_ms = end_ms - start_ms
+        pcm = self._ears.audio(start_ms, end_ms)
+        self._commit(new_id("item_"), trial, duration_ms, duration_ms, pcm, is_auto=False)
 
     def clear(self, _event: JsonObject) -> None:
         """Forget what came since the last commit."""
@@ -129,7 +135,8 @@ class Turns:
             }
         )
         silence = self._state.start(_no_words())
-        self._commit(item_id, silence, now_ms - since_ms, 0, is_auto=False)
+        pcm = self._ears.audio(since_ms, now_ms)
+        self._commit(item_id, silence, now_ms - since_ms, 0, pcm, is_auto=False)
         self._answers.speak_up()
 
     def _on_fact(self, fact: SpeechFact) -> None:
@@ -190,6 +197,7 @@ class Turns:
             trial,
             fact.end_ms - fact.start_ms,
             fact.voiced_ms,
+            self._ears.audio(fact.start_ms, fact.end_ms),
             is_auto=self._state.takes_turns("create_response"),
             partials=turn.partials,
         )
@@ -214,11 +222,11 @@ class Turns:
         text = await self._transcript(pcm)
         # Once the turn is over, its whole transcript is on its way.
         if text and self._turn is turn and (delta := turn.partials.hear(text)):
-            self._emit_delta(turn.item_id, delta)
+            self._emit_delta({"item_id": turn.item_id, "content_index": 0}, delta)
 
-    def _emit_delta(self, item_id: str, delta: str) -> None:
+    def _emit_delta(self, about: JsonObject, delta: str) -> None:
         kind = "conversation.item.input_audio_transcription.delta"
-        self._state.emit({"type": kind, "item_id": item_id, "content_index": 0, "delta": delta})
+        self._state.emit({"type": kind, **about, "delta": delta})
 
     def _start_transcript(self, start_ms: int, end_ms: int) -> asyncio.Task[str | None]:
         return self._state.start(self._transcript(self._ears.audio(start_ms, end_ms)))
@@ -237,6 +245,7 @@ class Turns:
         trial: asyncio.Task[str | None],
         duration_ms: int,
         voiced_ms: int,
+        pcm: bytes,
         *,
         is_auto: bool,
         partials: Partials | None = None,
@@ -256,13 +265,36 @@ class Turns:
         emit({"type": "conversation.item.added", **place, "item": item})
         emit({"type": "conversation.item.done", **place, "item": item})
         self._state.heard_ms += duration_ms
-        task = self._state.start(
+        self._state.recordings.keep(item_id, 0, pcm)
+        self._begin(
             self._understand(
                 item, trial, duration_ms, voiced_ms, partials or Partials(), is_auto=is_auto
             )
         )
+
+    def take_item(self, item: JsonObject, audio: Mapping[int, bytes]) -> None:
+        """Understand an item with audio that the client brought whole.
+
+        Args:
+            item: In the conversation already.
+            audio: 8 kHz PCM by content index.
+        """
+        for index, pcm in audio.items():
+            self._state.recordings.keep(item["id"], index, pcm)
+            self._state.heard_ms += len(pcm) // _BYTES_PER_MS
+        self._begin(self._understand_item(item, audio))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let a turn be understood; responses wait for it."""
+        task = self._state.start(work)
         self._state.transcribing.add(task)
         task.add_done_callback(self._state.transcribing.discard)
+
+    async def _understand_item(self, item: JsonObject, audio: Mapping[int, bytes]) -> None:
+        for index, pcm in audio.items():
+            text = item["content"][index]["transcript"] or await self._transcript(pcm)
+            self._tell_words(item, index, text, len(pcm) // _BYTES_PER_MS, Partials())
+        self._answers.caller_said(Heard(text_of(item)), wants_answer=False)
 
     async def _understand(
         self,
@@ -274,28 +306,41 @@ class Turns:
         *,
         is_auto: bool,
     ) -> None:
-        about: JsonObject = {"item_id": item["id"], "content_index": 0}
-        wanted = self._state.config["audio"]["input"]["transcription"] is not None
         text = await trial
-        if text is None:
-            if wanted:
-                failure = {
-                    "type": "transcription_error",
-                    "code": "audio_unintelligible",
-                    "message": "The turn could not be transcribed.",
-                    "param": "",
-                }
-                kind = "conversation.item.input_audio_transcription.failed"
-                self._state.emit({"type": kind, **about, "error": failure})
-        else:
-            item["content"] = [{"type": "input_audio", "transcript": text}]
-            if wanted:
-                if rest := partials.finish(text):
-                    self._emit_delta(item["id"], rest)
-                kind = "conversation.item.input_audio_transcription.completed"
-                usage = _transcription_usage(duration_ms, text)
-                self._state.emit({"type": kind, **about, "transcript": text, "usage": usage})
+        self._tell_words(item, 0, text, duration_ms, partials)
         self._answers.caller_said(Heard(text or "", voiced_ms), wants_answer=is_auto)
+
+    def _tell_words(
+        self,
+        item: JsonObject,
+        index: int,
+        text: str | None,
+        duration_ms: int,
+        partials: Partials,
+    ) -> None:
+        """Put the words into the item, and tell a client who wants them; None: there are none."""
+        about: JsonObject = {"item_id": item["id"], "content_index": index}
+        wanted = self._state.config["audio"]["input"]["transcription"] is not None
+        if text is not None:
+            # The events already sent keep their own content: a new part, not a changed one.
+            item["content"] = list(item["content"])
+            item["content"][index] = {"type": "input_audio", "transcript": text}
+        if not wanted:
+            return
+        kind = "conversation.item.input_audio_transcription"
+        if text is None:
+            failure = {
+                "type": "transcription_error",
+                "code": "audio_unintelligible",
+                "message": "The turn could not be transcribed.",
+                "param": "",
+            }
+            self._state.emit({"type": f"{kind}.failed", **about, "error": failure})
+            return
+        if rest := partials.finish(text):
+            self._emit_delta(about, rest)
+        usage = _transcription_usage(duration_ms, text)
+        self._state.emit({"type": f"{kind}.completed", **about, "transcript": text, "usage": usage})
 
 
 async def _no_words() -> str | None:
