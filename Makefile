@@ -55,6 +55,7 @@ test: lint
 
 bench: install-dev
 	$(BIN)/python -m tests.bench.loopback
+	$(BIN)/python -m tests.bench.embedded
 
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \

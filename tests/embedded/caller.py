@@ -17,6 +17,7 @@ from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 
 from agent.audio.frame import FRAME_BYTES, SILENCE
+from agent.audio.voice import VoiceTrack
 from agent.embedded.codec import open_codec
 from agent.realtime.rtp_path import RtpPath
 
@@ -25,7 +26,11 @@ TIMEOUT_S = 12
 
 
 class Caller:
-    """One open call. `events` and `heard` grow while it lasts."""
+    """One open call. `events` and `heard` grow while it lasts.
+
+    `spoken` and `listened` tell when there was sound, in ms of the loop's clock:
+    as frames left, and as they came.
+    """
 
     def __init__(self, pc: RTCPeerConnection, call_id: str, codec: str = "opus") -> None:
         self.pc = pc
@@ -36,6 +41,8 @@ class Caller:
         self.heard = bytearray()
         self.said_s = 0.0
         self.packets = 0
+        self.spoken = VoiceTrack()
+        self.listened = VoiceTrack()
         self._to_say = bytearray()
         self._changed = asyncio.Event()
         self._codec = open_codec(codec)
@@ -52,7 +59,9 @@ class Caller:
         self, sequence: int, timestamp: int, kind: int, payload: bytes, at_s: float
     ) -> None:
         self.packets += 1
-        self.heard += self._codec.decode(payload)
+        pcm = self._codec.decode(payload)
+        self.heard += pcm
+        self.listened.note(pcm, int(at_s * 1000))
 
     def attach(self) -> None:
         self._path = RtpPath(self.pc, self.pc.getTransceivers()[0], self._on_rtp)
@@ -66,6 +75,7 @@ class Caller:
             frame = bytes(self._to_say[:FRAME_BYTES])
             del self._to_say[:FRAME_BYTES]
             self._path.send(self._codec.encode(frame.ljust(FRAME_BYTES, b"\0")), timestamp)
+            self.spoken.note(frame, int(loop.time() * 1000))
             if frame and not self._to_say:
                 self.said_s = time.monotonic()
             timestamp += self._codec.ticks_per_frame
@@ -74,6 +84,11 @@ class Caller:
 
     def say(self, pcm: bytes) -> None:
         self._to_say += pcm + bytes(-len(pcm) % FRAME_BYTES) + SILENCE
+
+    @property
+    def speaking(self) -> bool:
+        """Whether something `say` queued has not been sent yet."""
+        return bool(self._to_say)
 
     def send(self, **event: Any) -> None:
         self.channel.send(json.dumps(event))
