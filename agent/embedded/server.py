@@ -43,10 +43,22 @@ from agent.embedded.call import InvalidOffer, RealtimeCall
 from agent.embedded.doorstep import Doorstep
 from agent.embedded.engines import Engines
 from agent.embedded.media import Pacer
-from agent.embedded.protocol import MAX_EVENT_BYTES, JsonObject, Refused, new_id, only_known
+from agent.embedded.protocol import (
+    MAX_EVENT_BYTES,
+    JsonObject,
+    Refused,
+    new_id,
+    only_known,
+    read_json,
+)
 from agent.embedded.replies import HttpError, error_reply, http_exception_reply, refusal
 from agent.embedded.script import Script
-from agent.embedded.session_object import default_session, merge_session
+from agent.embedded.session_object import (
+    default_session,
+    is_transcription,
+    merge_session,
+    transcribing,
+)
 from agent.embedded.settings import EmbeddedSettings
 from agent.embedded.stage import ScriptedEngines
 from agent.embedded.trace import Note, SessionTrace, writing
@@ -136,7 +148,7 @@ class RealtimeServer:
             life_s = life_of(asked.get("expires_after"))
             config = default_session(new_id("sess_"), 0)
             if asked.get("session") is not None:
-                config = merge_session(config, asked["session"], creating=True)
+                config = merge_session(config, asked["session"], is_new=True)
         except Refused as refused:
             raise HttpError.of(refused) from refused
         value, expires_at = self._access.mint(config, life_s, time.time())
@@ -150,7 +162,7 @@ class RealtimeServer:
         config = self._new_session(granted, f"sess_{suffix}")
         if session is not None:
             try:
-                config = merge_session(config, session, creating=True)
+                config = merge_session(config, session, is_new=True)
             except Refused as refused:
                 raise HttpError.of(refused) from refused
         call = RealtimeCall(
@@ -218,13 +230,15 @@ class RealtimeServer:
                 raise HttpError(404, "call_id_not_found", "No call of that id.")
             return Sideband(websocket, call)
         granted = self._access.admit(key, time.time())
-        if query.get("intent", "realtime") != "realtime":
-            raise HttpError(
-                400, "invalid_value", "Only sessions of type 'realtime' are served.", param="intent"
-            )
+        intent = query.get("intent", "realtime")
+        if intent not in ("realtime", "transcription"):
+            message = "Expected 'realtime' or 'transcription'."
+            raise HttpError(400, "invalid_value", message, param="intent")
         self._demand_room()
         config = self._new_session(granted, new_id("sess_"))
-        if query.get("model"):
+        if intent == "transcription" and not is_transcription(config):
+            config = transcribing(config)
+        if query.get("model") and not is_transcription(config):
             config["model"] = query["model"]
         return SocketSession(
             websocket,
@@ -269,8 +283,8 @@ async def _read_object(request: Request) -> JsonObject:
     """Take a JSON object out of a request; an empty body is an empty object."""
     _check_length(request)
     try:
-        body = json.loads(await request.body() or b"{}")
-    except (ValueError, RecursionError) as error:
+        body = read_json((await request.body() or b"{}").decode())
+    except ValueError as error:
         raise HttpError(400, "invalid_value", "The body is not JSON.") from error
     if not isinstance(body, dict):
         raise HttpError(400, "invalid_value", "The body is not a JSON object.")
@@ -296,8 +310,8 @@ async def _read_offer(request: Request) -> tuple[str, JsonObject | None]:
     if "session" not in parts:
         return parts["sdp"], None
     try:
-        session = json.loads(parts["session"])
-    except (ValueError, RecursionError) as error:
+        session = read_json(parts["session"])
+    except ValueError as error:
         raise HttpError(
             400, "invalid_value", "The part 'session' is not JSON.", param="session"
         ) from error
