@@ -50,8 +50,9 @@ lint: install-dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# Three at a time: most of a test is waiting for speech; a file's tests share what it sets up.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadfile
 
 bench: install-dev
 	$(BIN)/python -m tests.bench.loopback
