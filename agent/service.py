@@ -23,6 +23,7 @@ from agent.admin.app import create_app
 from agent.admin.server import open_admin
 from agent.call.handler import Call
 from agent.call.ports import AgentProfile, Journal
+from agent.call.purse import Purse
 from agent.call.records import Ending
 from agent.embedded.process import open_embedded_server
 from agent.realtime.leg import RealtimeConnector
@@ -31,6 +32,7 @@ from agent.settings import Settings
 from agent.store.calls import CallLog
 from agent.store.database import open_database
 from agent.store.journal import SqlJournal, open_journal
+from agent.store.spending import SqlSpending
 from agent.store.tokens import open_tokens
 from agent.tools.toolbox import Toolbox
 from sip.endpoint import SipEndpoint, open_endpoint
@@ -67,6 +69,7 @@ class Switchboard:
         toolbox: Toolbox,
         journal: Journal,
         settings: Settings,
+        purse: Purse,
     ) -> None:
         """Take what every call needs."""
         self.profiles = profiles
@@ -75,6 +78,7 @@ class Switchboard:
         self._toolbox = toolbox
         self._journal = journal
         self._limits = settings.limits
+        self._purse = purse
         self._calls: dict[str, tuple[Call, asyncio.Task[Ending]]] = {}
         self.is_accepting = False
 
@@ -87,7 +91,15 @@ class Switchboard:
         """Start a call for an offered leg."""
         default = next(iter(self.profiles.values()))
         profile = self.profiles.get(leg.agent_name or "", default)
-        call = Call(leg, profile, self._connector, self._toolbox, self._journal, self._limits)
+        call = Call(
+            leg,
+            profile,
+            self._connector,
+            self._toolbox,
+            self._journal,
+            self._limits,
+            self._purse,
+        )
         task = asyncio.get_running_loop().create_task(call.run(), name=f"call {call.call_id}")
         self._calls[call.call_id] = (call, task)
         task.add_done_callback(lambda _: self._forget(call.call_id))
@@ -157,7 +169,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         database = await stack.enter_async_context(open_database(settings.database))
         journal = await stack.enter_async_context(open_journal(database))
         tokens, first_token = await open_tokens(database, settings.admin.token)
-        realtime = settings.realtime
+        realtime = settings.realtime.model_copy(update={"provider": settings.provider})
         embedded = settings.provider == "embedded"
         if embedded:
             url = await stack.enter_async_context(open_embedded_server(settings.embedded))
@@ -170,6 +182,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             toolbox,
             journal,
             settings,
+            Purse(settings.limits, settings.price_list, SqlSpending(database, journal.worker)),
         )
         endpoint: SipEndpoint | None = None
         app = create_app(

@@ -20,7 +20,8 @@ from pydantic_settings import (
 )
 
 from agent.admin.settings import AdminSettings
-from agent.call.settings import LimitSettings, RecordingSettings
+from agent.call.cost import PriceList
+from agent.call.settings import LimitSettings, PriceSettings, RecordingSettings
 from agent.embedded.settings import EmbeddedSettings
 from agent.realtime.settings import RealtimeSettings
 from agent.store.settings import DatabaseSettings
@@ -29,6 +30,7 @@ from agent.tools.toolbox import TOOL_NAMES
 from sip.settings import RouteSettings, SipSettings, TrunkSettings
 
 _PREFIX = "TRUNKLINE_"
+_SHIPPED_PRICES = Path(__file__).with_name("prices.toml")
 _OTHER_VARIABLES = {"TRUNKLINE_CONFIG", "TRUNKLINE_ADMIN_TOKEN"}
 _SECRETS = {
     ("realtime", "api_key"): "OPENAI_API_KEY, TRUNKLINE_REALTIME__API_KEY or realtime.api_key_file",
@@ -81,6 +83,7 @@ class Settings(BaseSettings):
     tools: ToolSettings = ToolSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     log: LogSettings = LogSettings()
+    prices: tuple[PriceSettings, ...] = ()
     agents: tuple[AgentSettings, ...] = ()
     trunks: tuple[TrunkSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
@@ -102,6 +105,7 @@ class Settings(BaseSettings):
         _once("agents", (agent.name for agent in self.agents))
         _once("trunks", (trunk.name for trunk in self.trunks))
         _once("routes", (route.did for route in self.routes))
+        _once("prices", (f"{price.model} from {price.from_day}" for price in self.prices))
         names = [agent.name for agent in self.answering_agents]
         for agent in self.agents:
             for tool in agent.tools:
@@ -129,6 +133,21 @@ class Settings(BaseSettings):
         if self.realtime.provider == "auto":
             return "openai" if self.realtime.api_key else "embedded"
         return self.realtime.provider
+
+    @property
+    def price_list(self) -> PriceList:
+        """What models cost: as configured, or else as shipped in `agent/prices.toml`."""
+        shipped = tomllib.loads(_SHIPPED_PRICES.read_text(encoding="utf-8"))["prices"]
+        own = {price.model for price in self.prices}
+        others = (PriceSettings.model_validate(p) for p in shipped if p["model"] not in own)
+        return PriceList((*self.prices, *others))
+
+    @property
+    def billed_models(self) -> tuple[str, ...]:
+        """The models that calls are charged for, each once."""
+        if self.provider == "embedded":
+            return ("embedded",)
+        return tuple(dict.fromkeys((self.realtime.model, self.realtime.transcription_model)))
 
 
 def load_settings(
@@ -266,4 +285,4 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
         annotation = model.model_fields[part].annotation
         arguments = getattr(annotation, "__args__", ())
         model = arguments[0] if arguments else annotation
-    return sorted(model.model_fields)
+    return sorted(field.alias or name for name, field in model.model_fields.items())

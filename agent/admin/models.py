@@ -5,6 +5,7 @@ and the terminal's `--json` prints the same.
 """
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -22,6 +23,14 @@ Time = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
 ]
 """RFC 3339, always UTC and always written with Z."""
+
+
+Usd = Annotated[
+    Decimal,
+    PlainSerializer(float, return_type=float),
+    WithJsonSchema({"type": "number"}, mode="serialization"),
+]
+"""US dollars, as a number."""
 
 
 class _Outside(BaseModel):
@@ -62,7 +71,7 @@ class CallModel(_Outside):
     turn_count: int
     tool_call_count: int
     turn_latency: TurnLatencyModel | None
-    cost_usd: float | None
+    cost_usd: Usd | None = Field(description="So far; null when it is not known.")
     has_recording: bool
 
 
@@ -93,6 +102,18 @@ class ToolCallModel(_Outside):
     duration_ms: int | None
 
 
+class ChargeModel(_Outside):
+    """What one response, or the transcription of one turn, used and cost."""
+
+    source_id: str = Field(description="The response, or the turn's `item_id`.")
+    purpose: Literal["response", "transcription"]
+    model: str
+    offset_ms: int
+    usage: dict[str, Any] = Field(description="Tokens by kind, and `audio_s`.")
+    cost_usd: Usd | None
+    remark: str = Field(description="Why the cost is null or only an upper bound; mostly empty.")
+
+
 class EventModel(_Outside):
     """Something worth an admin's attention."""
 
@@ -108,9 +129,10 @@ class CallDetailModel(CallModel):
     sip_call_id: str
     realtime_call_id: str | None
     quality: dict[str, Any] | None
-    usage: dict[str, Any] | None
+    usage: dict[str, Any] | None = Field(description="The sum of all charges.")
     turns: list[TurnModel]
     tool_calls: list[ToolCallModel]
+    charges: list[ChargeModel]
     events: list[EventModel]
 
 

@@ -8,7 +8,6 @@ Turns keep the order of the conversation's item chain. The caller's transcript
 often arrives after the agent's reply has begun, so arrival says nothing.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.audio.voice import VoiceTrack
@@ -23,7 +22,6 @@ from agent.call.events import (
     CallerText,
     CallerTextFailed,
     CallEvent,
-    ResponseEnded,
     Speaker,
     TurnBegan,
     TurnTruncated,
@@ -78,18 +76,12 @@ class Conversation:
         self._touched: set[str] = set()
         self._agent_ended_ms = 0
         self._speaking_ms: dict[str, int] = {}
-        self._usage: dict[str, int] = {}
         self._last_told: dict[str, TurnRecord] = {}
 
     @property
     def agent_is_speaking(self) -> bool:
         """Audio of some response has begun and neither ended nor been cut."""
         return bool(self._speaking_ms)
-
-    @property
-    def usage(self) -> Mapping[str, int]:
-        """Tokens of all responses so far, summed by kind."""
-        return self._usage
 
     def receive(self, event: CallEvent, now_ms: int) -> Outcome:
         """Take one event; return what the log must be told and whether to clear the ear."""
@@ -127,8 +119,6 @@ class Conversation:
                 self._cut_agent((response_id,), now_ms)
             case TurnTruncated(item_id, audio_end_ms):
                 self._truncate(item_id, audio_end_ms)
-            case ResponseEnded(usage=usage) if usage:
-                self._add_usage(usage)
             case _:
                 pass
         outcome.records = self._changed(now_ms)
@@ -249,14 +239,6 @@ class Conversation:
         return turn.text[: turn.text.rfind(" ", 0, chars + 1) + 1].rstrip()
 
     # --- what the log is told
-
-    def _add_usage(self, usage: Mapping[str, object], prefix: str = "") -> None:
-        for key, value in usage.items():
-            if isinstance(value, Mapping):
-                self._add_usage(value, f"{prefix}{key.removesuffix('_details')}_")
-            elif isinstance(value, int) and value >= 0:
-                name = f"{prefix}{key}"
-                self._usage[name] = self._usage.get(name, 0) + value
 
     def _changed(self, now_ms: int) -> list[TurnRecord]:
         for response_id in self._speaking_ms:

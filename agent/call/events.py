@@ -6,12 +6,12 @@ of speech by one party, whatever the provider calls it, and `item_id` is an
 opaque name for it that stays the same through the call.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Speaker = Literal["caller", "agent"]
 ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]
+UsagePurpose = Literal["response", "transcription"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,48 @@ class ResponseEnded:
     response_id: str
     status: ResponseStatus
     reason: str = ""
-    usage: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the far end bills for: tokens by kind, or seconds of audio.
+
+    Attributes:
+        text_cached, audio_cached, image_cached: Part of what went in, at a lower price.
+        other_in, other_out: Tokens whose kind was not told.
+        audio_s: Audio that was transcribed; some models bill it by the minute.
+        is_vague: It was not told what the cached tokens were; more may have been cached.
+    """
+
+    text_in: int = 0
+    text_cached: int = 0
+    text_out: int = 0
+    audio_in: int = 0
+    audio_cached: int = 0
+    audio_out: int = 0
+    image_in: int = 0
+    image_cached: int = 0
+    other_in: int = 0
+    other_out: int = 0
+    audio_s: float = 0
+    is_vague: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReported:
+    """A response, or the transcription of a caller's turn, was paid for.
+
+    Attributes:
+        purpose: Which of the two.
+        source_id: The response or the item; once each.
+        model: Whose price counts, as it was configured.
+        usage: None when the far end worked and did not say how much.
+    """
+
+    purpose: UsagePurpose
+    source_id: str
+    model: str
+    usage: Usage | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +211,7 @@ CallEvent = (
     | AgentText
     | ResponseStarted
     | ResponseEnded
+    | UsageReported
     | AgentSpeaking
     | AgentSpoke
     | AgentInterrupted

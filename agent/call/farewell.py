@@ -13,6 +13,7 @@ from agent.call.events import (
     CallerSpeechStarted,
     CallEvent,
     ResponseEnded,
+    ResponseStarted,
 )
 
 
@@ -28,11 +29,31 @@ class Farewell:
         self._speech: dict[str, bool] = {}
         self._interrupted: set[str] = set()
         self._heard = False
+        self._is_final = False
+        self._begun: set[str] = set()
+        self._earlier: frozenset[str] = frozenset()
+        """Responses that began before we insisted: none of them is the goodbye."""
 
     @property
     def is_pending(self) -> bool:
         """The agent wants to hang up and the caller has not spoken since."""
         return self._deadline_ms is not None
+
+    def insist(self, now_ms: int) -> bool:
+        """The call ends now, whatever the caller says.
+
+        Returns:
+            True if the model must be asked for a goodbye; False if one is on its way.
+        """
+        self._is_final = True
+        if self.is_pending:
+            return False
+        # What it was saying may have to be played out before.
+        self._deadline_ms = now_ms + 2 * self._timeout_ms
+        self._earlier = frozenset(self._begun)
+        self._awaited_response_id = None
+        self._heard = False
+        return True
 
     def ask(self, response_id: str, now_ms: int) -> bool:
         """The response `response_id` asked to hang up.
@@ -41,6 +62,8 @@ class Farewell:
             True if that response says the goodbye itself; False if the model
             must still be asked for one.
         """
+        if self._is_final:
+            return True
         if response_id in self._interrupted:
             return True  # the caller was faster than this request: they have more to say
         self._deadline_ms = now_ms + self._timeout_ms
@@ -53,9 +76,13 @@ class Farewell:
     def receive(self, event: CallEvent) -> None:
         """Follow who speaks; a caller who speaks again takes the goodbye back."""
         match event:
+            case ResponseStarted(response_id):
+                self._begun.add(response_id)
             case AgentTextDelta(response_id=response_id) | AgentSpeaking(response_id):
+                self._begun.add(response_id)
                 self._speech.setdefault(response_id, True)
-                if self.is_pending and self._awaited_response_id is None:
+                is_first = self.is_pending and self._awaited_response_id is None
+                if is_first and response_id not in self._earlier:
                     self._awaited_response_id = response_id
             case AgentSpoke(response_id):
                 self._speech[response_id] = False
@@ -64,13 +91,21 @@ class Farewell:
                 self._speech[response_id] = False
                 self._interrupted.add(response_id)
                 if response_id == self._awaited_response_id and not self._heard:
-                    self._deadline_ms = None
-            case CallerSpeechStarted() if not self._heard:
+                    self._take_back()
+            case CallerSpeechStarted() if not self._heard and not self._is_final:
                 self._deadline_ms = None
             case ResponseEnded(response_id, "failed") if response_id != self._asking_response_id:
-                self._heard = self._heard or self._awaited_response_id in (None, response_id)
+                is_it = self._awaited_response_id in (None, response_id)
+                self._heard = self._heard or (is_it and response_id not in self._earlier)
             case _:
                 pass
+
+    def _take_back(self) -> None:
+        """The caller talks over the goodbye: they have more to say, unless that is over."""
+        if self._is_final:
+            self._heard = True
+        else:
+            self._deadline_ms = None
 
     def is_due(self, now_ms: int, buffered_ms: int) -> bool:
         """Tell whether to hang up now.

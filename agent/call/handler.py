@@ -25,6 +25,7 @@ from agent.call.ports import (
     LegClosed,
     Toolbox,
 )
+from agent.call.purse import Purse
 from agent.call.records import CallAnswered, CallEnded, CallOffered, Ending
 from agent.call.settings import LimitSettings
 from agent.call.talk import Talk
@@ -44,6 +45,7 @@ class Call:
         toolbox: Toolbox,
         journal: Journal,
         limits: LimitSettings,
+        purse: Purse,
     ) -> None:
         """Prepare; nothing happens before `run`."""
         self.call_id = caller.offer.call_id
@@ -53,12 +55,12 @@ class Call:
         self._toolbox = toolbox
         self._diary = Diary(self.call_id, journal)
         self._limits = limits
+        self._account = purse.open(self._diary, caller.offer.caller_number, datetime.now(UTC))
         self._log = structlog.get_logger().bind(call_id=self.call_id)
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._ended_at: datetime | None = None
         self._duration_ms = 0
         self._is_leaving = False
-        self._usage: Mapping[str, object] | None = None
         self._agent_quality: Mapping[str, object] = {}
 
     def end(self, ending: Ending) -> None:
@@ -123,6 +125,11 @@ class Call:
         """The call from top to bottom."""
         offer = self._caller.offer
         try:
+            if refusal := await self._account.refusal():
+                self._log.warning("! refused", reason=refusal.reason)
+                self._leave(Ending("trunkline", refusal.reason))
+                self._caller.reject(503, refusal.retry_after_s)
+                return
             async with self._connector.open(self._profile, offer) as agent:
                 bridge = Bridge(agent, self._diary.now_ms)
                 self._caller.connect(bridge)
@@ -156,11 +163,11 @@ class Call:
             self._toolbox,
             self._diary,
             self._limits,
+            self._account,
         )
         try:
             return await talk.run()
         finally:
-            self._usage = talk.usage
             self._agent_quality = agent.quality()
 
     # --- what the log is told
@@ -187,7 +194,6 @@ class Call:
                 duration_ms=self._duration_ms,
                 ending=ending,
                 quality=self._quality(),
-                usage=self._usage or None,
             )
         )
         self._log.info("x ended", by=ending.by, reason=ending.reason, duration_ms=self._duration_ms)

@@ -8,9 +8,10 @@ nothing: the journal inserts or updates by the key named first. Offsets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
-from agent.call.events import Speaker
+from agent.call.events import Speaker, UsagePurpose
 
 EndedBy = Literal["caller", "agent", "trunkline", "realtime", "admin"]
 ToolStatus = Literal["running", "completed", "failed"]
@@ -58,7 +59,6 @@ class CallEnded:
     duration_ms: int
     ending: Ending
     quality: Mapping[str, object] | None = None
-    usage: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,30 @@ class ToolCallRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ChargeRecord:
+    """What one response or one transcription used and cost. Key: `call_id`, `source_id`."""
+
+    call_id: str
+    source_id: str
+    purpose: UsagePurpose
+    model: str
+    offset_ms: int
+    usage: Mapping[str, object]
+    cost_usd: Decimal | None
+    remark: str
+    """Why the cost is not known, or only an upper bound; mostly empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallCost:
+    """What the call has used and cost so far. Key: `call_id`."""
+
+    call_id: str
+    cost_usd: Decimal | None
+    usage: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class CallEventRecord:
     """Something worth an admin's attention. Never updated, only added."""
 
@@ -110,4 +134,13 @@ class CallEventRecord:
     detail: Mapping[str, object]
 
 
-Record = CallOffered | CallAnswered | CallEnded | TurnRecord | ToolCallRecord | CallEventRecord
+Record = (
+    CallOffered
+    | CallAnswered
+    | CallEnded
+    | TurnRecord
+    | ToolCallRecord
+    | ChargeRecord
+    | CallCost
+    | CallEventRecord
+)

@@ -1,13 +1,81 @@
 """What a call may be told by configuration."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from datetime import UTC, date, tzinfo
+from decimal import Decimal
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+_Usd = Annotated[Decimal, Field(ge=0, le=10_000)]
+_Budget = Annotated[Decimal, Field(gt=0, le=1_000_000_000)]
+
+
+def _zone_name(value: str) -> str:
+    try:
+        if value != "UTC":
+            ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("must be an IANA time zone such as Europe/Brussels") from None
+    return value
+
+
+class PriceSettings(BaseModel):
+    """One `[[prices]]` table: what a model costs from a day on, in USD per 1M tokens.
+
+    Where a cached price is absent, cached tokens cost what others do; a kind of
+    token without a price makes the cost of what used it unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, description='As configured; "embedded" is the offline server.')
+    from_day: date = Field(alias="from", description="The first day it is in force.")
+    text_in: _Usd | None = None
+    text_cached: _Usd | None = None
+    text_out: _Usd | None = None
+    audio_in: _Usd | None = None
+    audio_cached: _Usd | None = None
+    audio_out: _Usd | None = None
+    image_in: _Usd | None = None
+    image_cached: _Usd | None = None
+    per_minute: _Usd | None = Field(None, description="Of audio, for transcription models.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set - {"model", "from_day"}:
+            raise ValueError("no price in it; at least one is needed, such as text_in = 4.0")
+        return self
+
+
+class BudgetSettings(BaseModel):
+    """`[limits.budget]`: what may be spent, in USD. Without a figure there is no brake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    call_usd: _Budget | None = Field(None, description="In one call.")
+    caller_day_usd: _Budget | None = Field(
+        None, description="By one caller in a day; those without a number are one caller."
+    )
+    day_usd: _Budget | None = Field(None, description="By everybody in a day.")
+    warn_share: Decimal = Field(
+        Decimal("0.8"), gt=0, le=1, description="From this share on the agent wraps up."
+    )
+
+    @property
+    def spans_calls(self) -> bool:
+        """What earlier and other calls spent matters, too."""
+        return self.caller_day_usd is not None or self.day_usd is not None
+
+    @property
+    def is_set(self) -> bool:
+        """There is a brake at all."""
+        return self.spans_calls or self.call_usd is not None
 
 
 class LimitSettings(BaseModel):
-    """`[limits]`: how long things may take."""
+    """`[limits]`: how long things may take, and what they may cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,6 +89,15 @@ class LimitSettings(BaseModel):
     goodbye_timeout_s: float = Field(
         12, gt=0, description="How long the last sentence may take before we hang up anyway."
     )
+    timezone: Annotated[str, AfterValidator(_zone_name)] = Field(
+        "UTC", description="Where the days of the budgets begin and end."
+    )
+    budget: BudgetSettings = BudgetSettings()
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of `timezone`; UTC needs no database of zones."""
+        return UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
 
 
 _BACKCHANNELS = (

@@ -5,7 +5,6 @@ and `Farewell`, which know no clock and do no I/O, and is done here.
 """
 
 import asyncio
-from collections.abc import Mapping
 
 from agent.call.bridge import Bridge
 from agent.call.conversation import Conversation
@@ -17,24 +16,27 @@ from agent.call.events import (
     CallEvent,
     ResponseEnded,
     ToolCallRequested,
+    UsageReported,
 )
 from agent.call.farewell import Farewell
 from agent.call.keypad import Keypad
 from agent.call.ports import AgentLeg, AgentProfile, CallerLeg, Toolbox
+from agent.call.purse import Account
 from agent.call.records import Ending
 from agent.call.settings import LimitSettings
 from agent.call.tasks import Tasks
 from agent.call.tool_use import ToolUse
 
 _FAREWELL_CHECK_S = 0.02
+_WRAP_UP = "This call has used up most of its time. Be brief now and bring it to a good end."
+_TIME_IS_UP = (
+    "Tell the caller politely, in one short sentence, that you have to end the call now,"
+    " and say goodbye. The line is closed right after it."
+)
 
 
 class Talk:
-    """One conversation over two joined legs.
-
-    Attributes:
-        usage: Tokens by kind, summed.
-    """
+    """One conversation over two joined legs."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Talk:
         toolbox: Toolbox,
         diary: Diary,
         limits: LimitSettings,
+        account: Account,
     ) -> None:
         """Take legs that can hear and speak."""
         self._profile = profile
@@ -58,11 +61,7 @@ class Talk:
         self._tools = ToolUse(
             toolbox, profile, caller, agent, bridge, self._keypad, self._farewell, diary
         )
-
-    @property
-    def usage(self) -> Mapping[str, int]:
-        """Tokens of all responses so far, summed by kind."""
-        return self._conversation.usage
+        self._account = account
 
     async def run(self) -> Ending:
         """Greet, then serve the conversation until somebody ends it."""
@@ -96,6 +95,8 @@ class Talk:
             match event:
                 case ToolCallRequested():
                     tasks.start(self._tools.use(event))
+                case UsageReported():
+                    self._pay(event)
                 case AgentGone(reason):
                     return Ending("realtime", reason)
                 case _:
@@ -110,7 +111,19 @@ class Talk:
     async def _hang_up_when_heard(self) -> Ending:
         while not self._farewell.is_due(self._diary.now_ms(), self._agent.buffered_ms()):  # noqa: ASYNC110 - what waits for the ear changes every tick, without events
             await asyncio.sleep(_FAREWELL_CHECK_S)
+        if self._account.is_used_up:
+            return Ending("trunkline", "budget reached")
         return Ending("agent", "hung up")
+
+    def _pay(self, report: UsageReported) -> None:
+        """Near the end of a budget the agent hears of it; at the end it takes its leave."""
+        was_used_up = self._account.is_used_up
+        if not self._account.charge(report):
+            return
+        if not self._account.is_used_up:
+            self._agent.note(_WRAP_UP)
+        elif not was_used_up and self._farewell.insist(self._diary.now_ms()):
+            self._agent.speak(_TIME_IS_UP)
 
     def _note_trouble(self, event: CallEvent) -> None:
         """What went wrong at the far end belongs into the log, in its own words."""

@@ -5,6 +5,7 @@ not steer the terminal it is read on.
 """
 
 import sys
+from collections import Counter
 from datetime import datetime
 
 from rich.console import Console
@@ -110,6 +111,7 @@ def _print_call(detail: CallDetail) -> None:
         "latency": (
             f"{_span(latency.p50_ms)} median, {_span(latency.p95_ms)} p95" if latency else "-"
         ),
+        "cost": _cost(detail),
     }
     for name, value in facts.items():
         console.print(Text(f"{name:<9}", style="dim") + _text(value))
@@ -162,6 +164,17 @@ def _text(text: str, max_chars: int = 256) -> Text:
 
 def _ending(call: Call) -> str:
     return f"{call.ending.by}: {call.ending.reason}" if call.ending else "-"
+
+
+def _cost(detail: CallDetail) -> str:
+    remarks = sorted({charge.remark for charge in detail.charges} - {""})
+    cost_usd = detail.call.cost_usd
+    if cost_usd is None and not detail.charges:
+        return "-"
+    amount = "not known" if cost_usd is None else f"${cost_usd:.4f}"
+    counts = Counter(charge.purpose for charge in detail.charges)
+    parts = [f"{counts[purpose]} {purpose}s" for purpose in ("response", "transcription")]
+    return "; ".join([f"{amount} ({', '.join(parts)})", *remarks])
 
 
 def _local(at: datetime) -> str:

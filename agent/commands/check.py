@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,6 +50,7 @@ async def _look(settings: Settings) -> AsyncIterator[Finding]:
     yield _rtp_range(settings)
     yield _port("admin", settings.admin.listen, socket.SOCK_STREAM)
     yield await _database(settings)
+    yield _prices(settings)
     yield await _realtime(settings)
     for trunk in settings.trunks:
         if trunk.allow:
@@ -109,6 +111,18 @@ def _rtp_range(settings: Settings) -> Finding:
                 " may take them; set sip.rtp_ports below that",
             )
     return Finding("rtp", True, f"ports {low}-{high}, room for {(high - low + 1) // 2} calls")
+
+
+def _prices(settings: Settings) -> Finding:
+    today, prices = datetime.now(UTC).date(), settings.price_list
+    unpriced = [model for model in settings.billed_models if prices.price_of(model, today) is None]
+    if not unpriced:
+        return Finding("prices", True, f"known for {', '.join(settings.billed_models)}")
+    names = ", ".join(unpriced)
+    if settings.limits.budget.is_set:
+        text = f"none for {names}, so limits.budget cannot be kept; add a [[prices]] table for it"
+        return Finding("prices", False, text)
+    return Finding("prices", True, f"none for {names}: the cost of calls stays unknown")
 
 
 async def _database(settings: Settings) -> Finding:

@@ -256,14 +256,6 @@ class RealtimeLeg:
             "messages_unsent": self._peer.unsent if self._peer else 0,
         }
 
-    @property
-    def usage(self) -> Mapping[str, int]:
-        """Tokens of all responses so far."""
-        return {
-            "input_tokens": self._protocol.input_tokens,
-            "output_tokens": self._protocol.output_tokens,
-        }
-
     def _tell_late_spoke(self) -> None:
         """All was sent long ago; only now has the ear been given it."""
         event, self._late_spoke = self._late_spoke, None

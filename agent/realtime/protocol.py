@@ -44,9 +44,11 @@ from agent.call.events import (
     ToolCallRequested,
     TurnBegan,
     TurnTruncated,
+    UsageReported,
 )
 from agent.call.ports import AgentProfile
 from agent.realtime.settings import RealtimeSettings
+from agent.realtime.usage import response_usage, transcription_usage
 
 _V = TypeVar("_V")
 
@@ -59,7 +61,6 @@ _MOST_OUTPUT_CHARS = 32_000
 _MOST_REMEMBERED = 1_000  # items and responses of one call; a talkative hour has some hundred
 _MOST_WAITING_REQUESTS = 8
 _MOST_LOGGED_KINDS = 32
-_MOST_TOKENS = 2**40
 
 _STATUSES: dict[str, ResponseStatus] = {
     "completed": "completed",
@@ -67,6 +68,8 @@ _STATUSES: dict[str, ResponseStatus] = {
     "incomplete": "incomplete",
     "failed": "failed",
 }
+_BILLED = ("completed", "incomplete")
+"""A response that ended so was paid for, whether we are told how much or not."""
 _SPEAKERS: dict[str, Speaker] = {"user": "caller", "assistant": "agent"}
 _ALREADY_ACTIVE = "conversation_already_has_active_response"
 _NOT_ACTIVE = "response_cancel_not_active"
@@ -127,21 +130,20 @@ class RealtimeProtocol:
     Attributes:
         is_ready: The far end has taken our session settings.
         refusal: Why it did not, in its own words; empty while it may still.
-        input_tokens, output_tokens: Summed over all responses.
         garbage: Messages that were not what they should be.
     """
 
     def __init__(self) -> None:
         self.is_ready = False
         self.refusal = ""
-        self.input_tokens = 0
-        self.output_tokens = 0
         self.garbage = 0
         self._log = structlog.get_logger()
         self._logged: set[str] = set()
         self._outgoing: list[str] = []
         self._event_count = 0
         self._update_event_id = ""
+        self._billed_model = self._billed_transcription_model = ""
+        self._transcribed_items: dict[str, None] = {}
         self._begun: dict[str, None] = {}
         self._agent_parts: dict[str, dict[int, str]] = {}
         self._arguments: dict[str, str] = {}
@@ -224,6 +226,11 @@ class RealtimeProtocol:
 
     def configure(self, profile: AgentProfile, settings: RealtimeSettings) -> None:
         """Ask for the session this agent needs; `is_ready` once the far end has it."""
+        is_embedded = settings.provider == "embedded"
+        self._billed_model = "embedded" if is_embedded else settings.model
+        self._billed_transcription_model = (
+            "embedded" if is_embedded else settings.transcription_model
+        )
         self._update_event_id = self._send("session.update", session=session_of(profile, settings))
 
     def greet(self, greeting: str) -> None:
@@ -345,15 +352,15 @@ class RealtimeProtocol:
         if tools is not None:
             tools.is_done = True
             self._finish_round(response_id)
-        usage = _usage(response.get("usage"))
-        self.input_tokens += _count(usage.get("input_tokens"))
-        self.output_tokens += _count(usage.get("output_tokens"))
         status = _STATUSES.get(str(response.get("status")), "incomplete")
         reason = _status_reason(response.get("status_details"))
         self._failed_in_row = self._failed_in_row + 1 if status == "failed" else 0
         if self._failed_in_row == 1 and tools is None:
             self._ask_again(response_id)
-        return [*facts, ResponseEnded(response_id, status, reason, usage or None)]
+        usage = response_usage(response.get("usage"))
+        if usage is not None or status in _BILLED:
+            facts.append(UsageReported("response", response_id, self._billed_model, usage))
+        return [*facts, ResponseEnded(response_id, status, reason)]
 
     def _ask_again(self, response_id: str) -> None:
         """A response failed: nobody would speak, and the caller would wait in silence."""
@@ -442,7 +449,12 @@ class RealtimeProtocol:
     def _transcribed(self, event: dict[str, Any]) -> list[CallEvent]:
         item_id = _id(event, "item_id")
         text = clean(_text(event, "transcript"), _MOST_TEXT_CHARS)
-        return [*self._begin(item_id, None, "caller"), CallerText(item_id, text)]
+        facts = [*self._begin(item_id, None, "caller"), CallerText(item_id, text)]
+        if item_id not in self._transcribed_items:
+            _remember(self._transcribed_items, item_id, None)
+            model, usage = self._billed_transcription_model, event.get("usage")
+            facts.append(UsageReported("transcription", item_id, model, transcription_usage(usage)))
+        return facts
 
     def _not_transcribed(self, event: dict[str, Any]) -> list[CallEvent]:
         item_id = _id(event, "item_id")
@@ -687,22 +699,3 @@ def _status_reason(details: object) -> str:
         if parts:
             return clean(": ".join(parts), _MOST_REASON_CHARS)
     return clean(str(details.get("reason") or ""), _MOST_REASON_CHARS)
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _usage(usage: object, depth: int = 3) -> dict[str, object]:
-    """Keep what can be summed: counts by name, two levels of details deep."""
-    if not isinstance(usage, dict) or depth == 0:
-        return {}
-    kept: dict[str, object] = {}
-    for key, value in list(usage.items())[:32]:
-        if isinstance(value, dict):
-            details = _usage(value, depth - 1)
-            if details:
-                kept[clean(key, 64)] = details
-        elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS:
-            kept[clean(key, 64)] = value
-    return kept

@@ -14,15 +14,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent.call.events import Speaker
+from agent.call.events import Speaker, UsagePurpose
 from agent.call.records import Ending, ToolStatus
 from agent.store.database import FAILURES, Database, DatabaseUnavailable, explain
-from agent.store.tables import call_events, calls, storable, tool_calls, turns
+from agent.store.tables import call_events, calls, charges, storable, tool_calls, turns, usd_of
 
 CallState = Literal["ringing", "active", "ended"]
 MAX_LIMIT = 200
@@ -87,7 +88,7 @@ class Call:
     turn_count: int
     tool_call_count: int
     turn_latency: TurnLatency | None
-    cost_usd: float | None = None
+    cost_usd: Decimal | None
     has_recording: bool = False
 
 
@@ -121,6 +122,19 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ChargeEntry:
+    """What one response or one transcription used and cost."""
+
+    source_id: str
+    purpose: UsagePurpose
+    model: str
+    offset_ms: int
+    usage: Mapping[str, Any]
+    cost_usd: Decimal | None
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something worth an admin's attention."""
 
@@ -141,6 +155,7 @@ class CallDetail:
     usage: Mapping[str, Any] | None
     turns: Sequence[Turn] = field(default=())
     tool_calls: Sequence[ToolCall] = field(default=())
+    charges: Sequence[ChargeEntry] = field(default=())
     events: Sequence[Event] = field(default=())
 
 
@@ -290,6 +305,7 @@ def _call(row: Any, turn_count: int, tool_call_count: int, latencies: Sequence[i
         turn_count=turn_count,
         tool_call_count=tool_call_count,
         turn_latency=latency,
+        cost_usd=None if row.cost_nano_usd is None else usd_of(row.cost_nano_usd),
     )
 
 
@@ -306,6 +322,11 @@ async def _read_call(connection: AsyncConnection, call_id: str) -> CallDetail | 
     # Two items that claim one position stay in the order of the conversation.
     said = await rows_of(turns, Turn, turns.c.position, turns.c.started_ms, turns.c.item_id)
     tools = await rows_of(tool_calls, ToolCall, tool_calls.c.started_ms, tool_calls.c.tool_call_id)
+    paid = await connection.execute(
+        sa.select(charges)
+        .where(charges.c.call_id == call_id)
+        .order_by(charges.c.offset_ms, charges.c.source_id)
+    )
     noticed = await rows_of(call_events, Event, call_events.c.at, call_events.c.sequence)
     latencies = [turn.latency_ms for turn in said if turn.latency_ms is not None]
     return CallDetail(
@@ -316,7 +337,20 @@ async def _read_call(connection: AsyncConnection, call_id: str) -> CallDetail | 
         usage=row.usage,
         turns=[Turn(*turn) for turn in said],
         tool_calls=[ToolCall(*tool) for tool in tools],
+        charges=[_charge(row) for row in paid],
         events=[Event(*event) for event in noticed],
+    )
+
+
+def _charge(row: Any) -> ChargeEntry:
+    return ChargeEntry(
+        source_id=row.source_id,
+        purpose=row.purpose,
+        model=row.model,
+        offset_ms=row.offset_ms,
+        usage=row.usage,
+        cost_usd=None if row.cost_nano_usd is None else usd_of(row.cost_nano_usd),
+        remark=row.remark,
     )
 
 

@@ -31,15 +31,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.call.records import (
     CallAnswered,
+    CallCost,
     CallEnded,
     CallEventRecord,
     CallOffered,
+    ChargeRecord,
     Record,
     ToolCallRecord,
     TurnRecord,
 )
 from agent.store.database import FAILURES, Database, DatabaseUnavailable, explain
-from agent.store.tables import Upsert, call_events, calls, insert_into, tool_calls, turns
+from agent.store.tables import (
+    Upsert,
+    call_events,
+    calls,
+    charges,
+    insert_into,
+    nano_usd,
+    tool_calls,
+    turns,
+)
 from agent.store.workers import (
     RENEW_EVERY_S,
     close_what_is_open,
@@ -66,6 +77,7 @@ _TABLES: dict[type[Record], sa.Table] = {
     CallOffered: calls,
     TurnRecord: turns,
     ToolCallRecord: tool_calls,
+    ChargeRecord: charges,
     CallEventRecord: call_events,
 }
 
@@ -186,6 +198,8 @@ class SqlJournal:
                 return TurnRecord, record.call_id, record.item_id
             case ToolCallRecord():
                 return ToolCallRecord, record.call_id, record.tool_call_id
+            case ChargeRecord():
+                return ChargeRecord, record.call_id, record.source_id
             case CallEventRecord():
                 return CallEventRecord, record.call_id, next(self._sequence)
             case _:
@@ -285,6 +299,12 @@ class SqlJournal:
                         ending_by=record.ending.by,
                         ending_reason=record.ending.reason,
                         quality=record.quality,
+                    )
+                case CallCost():
+                    await _update_call(
+                        connection,
+                        record.call_id,
+                        cost_nano_usd=nano_usd(record.cost_usd),
                         usage=record.usage,
                     )
 
@@ -295,6 +315,9 @@ class SqlJournal:
             case CallOffered():
                 values["id"] = values.pop("call_id")
                 return values | {"state": "ringing", "worker": self.worker}
+            case ChargeRecord():
+                values["cost_nano_usd"] = nano_usd(values.pop("cost_usd"))
+                return values
             case CallEventRecord():
                 assert isinstance(row, tuple)
                 return values | {"sequence": row[2]}

@@ -1,7 +1,7 @@
 """The call log's tables, the same on SQLite and PostgreSQL.
 
-A call is one row in `calls`; what was said, done and noticed in it are rows in
-`turns`, `tool_calls` and `call_events`, all keyed by the call. `processes`
+A call is one row in `calls`; what was said, done, paid and noticed in it are rows
+in `turns`, `tool_calls`, `charges` and `call_events`, all keyed by the call. `processes`
 tells which of the programs that share this database are alive, `api_tokens`
 who may read it. `migrations/` makes these tables; a test compares the two.
 
@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -97,6 +98,19 @@ class StorableJson(sa.types.TypeDecorator[Any]):
         return None if value is None else storable_json(value)
 
 
+_NANO = 1_000_000_000
+
+
+def nano_usd(usd: Decimal | None) -> int | None:
+    """Write money as whole billionths of a dollar: exact, and summed alike, in both databases."""
+    return None if usd is None else round(usd * _NANO)
+
+
+def usd_of(nano: int) -> Decimal:
+    """Read such money."""
+    return Decimal(nano) / _NANO
+
+
 def dump_json(value: object) -> str:
     """Serialise for the JSON columns; every number in it is finite by then."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -150,6 +164,8 @@ calls = sa.Table(
     sa.Column("ending_reason", StorableText),
     sa.Column("quality", StorableJson),
     sa.Column("usage", StorableJson),
+    # None: not known. One call with one response costs some ten million of them.
+    sa.Column("cost_nano_usd", sa.BigInteger),
     # The process that carries the call: `processes.worker`.
     sa.Column("worker", StorableText, nullable=False),
     # Every listing is newest first, within one of these or overall.
@@ -190,6 +206,19 @@ tool_calls = sa.Table(
     sa.Column("status", StorableText, nullable=False),
     sa.Column("started_ms", sa.BigInteger, nullable=False),
     sa.Column("duration_ms", sa.BigInteger),
+)
+
+charges = sa.Table(
+    "charges",
+    metadata,
+    _call_id(),
+    sa.Column("source_id", StorableText, primary_key=True),
+    sa.Column("purpose", StorableText, nullable=False),
+    sa.Column("model", StorableText, nullable=False),
+    sa.Column("offset_ms", sa.BigInteger, nullable=False),
+    sa.Column("usage", StorableJson, nullable=False),
+    sa.Column("cost_nano_usd", sa.BigInteger),
+    sa.Column("remark", StorableText, nullable=False),
 )
 
 call_events = sa.Table(

@@ -16,7 +16,7 @@ from agent.store.database import Database, open_database, upgrade
 from agent.store.journal import open_journal
 from agent.store.settings import DatabaseSettings
 from agent.store.tokens import Tokens
-from tests.store.telling import NOON, answered, ended, event, offered, tool, turn
+from tests.store.telling import NOON, answered, charge, cost, ended, event, offered, tool, turn
 
 ADMIN_TOKEN = "let me in"
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m"
@@ -59,7 +59,9 @@ async def admin(settings: DatabaseSettings) -> AsyncIterator[Admin]:
                 turn("item-2", position=1, speaker="caller", text="And the weather?\x1b]0;x\x07"),
                 tool(),
                 event(detail={"code": "x"}),
-                ended(quality={"lost": 1}, usage={"tokens": 12}),
+                charge(),
+                cost("0.0036", text_in=100, audio_out=50),
+                ended(quality={"lost": 1}),
                 offered("call-2", started_at=NOON + timedelta(minutes=1)),
                 answered("call-2", answered_at=NOON + timedelta(minutes=1, seconds=1)),
                 offered("call-3", started_at=NOON + timedelta(minutes=2), trunk="b"),

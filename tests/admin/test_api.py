@@ -59,7 +59,7 @@ async def test_list(signed_in: httpx.AsyncClient) -> None:
         "turn_count": 2,
         "tool_call_count": 1,
         "turn_latency": {"p50_ms": 300, "p95_ms": 300},
-        "cost_usd": None,
+        "cost_usd": 0.0036,
         "has_recording": False,
     }
 
@@ -102,7 +102,18 @@ async def test_detail(signed_in: httpx.AsyncClient) -> None:
             "detail": {"code": "x"},
         }
     ]
-    assert (found["quality"], found["usage"]) == ({"lost": 1}, {"tokens": 12})
+    assert found["charges"] == [
+        {
+            "source_id": "resp-1",
+            "purpose": "response",
+            "model": "gpt-realtime-2.1",
+            "offset_ms": 1500,
+            "usage": {"text_in": 100, "audio_out": 50},
+            "cost_usd": 0.0036,
+            "remark": "",
+        }
+    ]
+    assert (found["quality"], found["usage"]) == ({"lost": 1}, {"text_in": 100, "audio_out": 50})
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from agent.call.events import (
     CallerText,
     CallerTextFailed,
     CallEvent,
-    ResponseEnded,
     TurnBegan,
     TurnTruncated,
 )
@@ -204,21 +203,3 @@ def test_long_sentences_do_not_flood_the_log() -> None:
     writes += conversation.finish(300)
     assert len(writes) < 25
     assert writes[-1].text == "word " * 100
-
-
-def test_usage_is_summed_over_responses() -> None:
-    """Tokens add up by kind; missing and odd parts are tolerated."""
-    conversation = Conversation("c", VoiceTrack(), VoiceTrack())
-    usage = {
-        "input_tokens": 10,
-        "output_tokens": 5,
-        "input_token_details": {"audio_tokens": 7, "cached_tokens": None},
-    }
-    for number in range(2):
-        conversation.receive(ResponseEnded(f"r{number}", "completed", usage=usage), 0)
-    conversation.receive(ResponseEnded("r3", "failed"), 0)
-    assert conversation.usage == {
-        "input_tokens": 20,
-        "output_tokens": 10,
-        "input_token_audio_tokens": 14,
-    }

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from agent.call.cost import PriceList
 from agent.call.events import (
     AgentError,
     AgentGone,
@@ -18,6 +19,7 @@ from agent.call.events import (
 )
 from agent.call.handler import Call
 from agent.call.ports import AgentProfile, AgentUnavailable, ToolContext, ToolResult
+from agent.call.purse import Purse
 from agent.call.records import (
     CallAnswered,
     CallEnded,
@@ -30,6 +32,7 @@ from agent.call.records import (
 )
 from agent.call.settings import LimitSettings, ToolUseSettings
 from tests.fakes.legs import FakeAgent, FakeCaller, FakeConnector
+from tests.fakes.spending import FakeSpending
 
 PROFILE = AgentProfile("receptionist", "Be brief.", "Hello!", "marin")
 
@@ -71,6 +74,7 @@ class Stage:
             FakeToolbox(tool),
             self.log.append,
             limits or LimitSettings(),
+            Purse(limits or LimitSettings(), PriceList(()), FakeSpending()),
         )
 
     async def play(self, *acts: CallEvent | Callable[[], None]) -> Ending:

@@ -29,6 +29,8 @@ from agent.call.events import (
     ToolCallRequested,
     TurnBegan,
     TurnTruncated,
+    Usage,
+    UsageReported,
 )
 from agent.call.ports import AgentProfile, ToolSchema
 from agent.realtime.protocol import RealtimeProtocol
@@ -41,26 +43,8 @@ EXAMPLES = [
     json.loads(line)
     for line in (Path(__file__).parent / "server_events.jsonl").read_text().splitlines()
 ]
-USAGE_1 = {
-    "total_tokens": 240,
-    "input_tokens": 190,
-    "output_tokens": 50,
-    "input_token_details": {
-        "text_tokens": 163,
-        "audio_tokens": 27,
-        "image_tokens": 0,
-        "cached_tokens": 128,
-        "cached_tokens_details": {"text_tokens": 128, "audio_tokens": 0, "image_tokens": 0},
-    },
-    "output_token_details": {"text_tokens": 14, "audio_tokens": 36},
-}
-USAGE_2 = {
-    "total_tokens": 210,
-    "input_tokens": 190,
-    "output_tokens": 20,
-    "input_token_details": {"text_tokens": 150, "audio_tokens": 40},
-    "output_token_details": {"text_tokens": 6, "audio_tokens": 14},
-}
+USAGE_1 = Usage(text_in=163, text_cached=128, audio_in=27, text_out=14, audio_out=36)
+USAGE_2 = Usage(text_in=150, audio_in=40, text_out=6, audio_out=14)
 UNKNOWN_TURN = TurnBegan("item_u1", None, "caller")
 READY = "Is order twelve ready?"
 A1, A2 = TurnBegan("item_a1", None, "agent"), TurnBegan("item_a2", None, "agent")
@@ -76,8 +60,16 @@ MEANINGS: dict[str, list[CallEvent]] = {
     "event_13": [UNKNOWN_TURN],
     "event_15": [TurnTruncated("item_a1", 1480)],
     "event_17": [CallerTextDelta("item_u1", "Is order")],
-    "event_18": [UNKNOWN_TURN, CallerText("item_u1", READY)],
-    "event_19": [UNKNOWN_TURN, CallerText("item_u1", READY)],
+    "event_18": [
+        UNKNOWN_TURN,
+        CallerText("item_u1", READY),
+        UsageReported("transcription", "item_u1", "", Usage(audio_in=27, text_out=8, audio_s=2.7)),
+    ],
+    "event_19": [
+        UNKNOWN_TURN,
+        CallerText("item_u1", READY),
+        UsageReported("transcription", "item_u1", "", Usage(audio_s=3)),
+    ],
     "event_20": [UNKNOWN_TURN, CallerTextFailed("item_u1", "Could not transcribe.")],
     "event_22": [ResponseStarted("resp_01")],
     "event_25": [A1, AgentTextDelta("item_a1", "resp_01", "Yes,")],
@@ -86,12 +78,14 @@ MEANINGS: dict[str, list[CallEvent]] = {
     "event_32": [
         A1,
         AgentText("item_a1", "resp_01", "Yes, it is ready."),
-        ResponseEnded("resp_01", "completed", "", USAGE_1),
+        UsageReported("response", "resp_01", "", USAGE_1),
+        ResponseEnded("resp_01", "completed", ""),
     ],
     "event_33": [
         A2,
         AgentText("item_a2", "resp_02", "We are open from"),
-        ResponseEnded("resp_02", "cancelled", "turn_detected", USAGE_2),
+        UsageReported("response", "resp_02", "", USAGE_2),
+        ResponseEnded("resp_02", "cancelled", "turn_detected"),
     ],
     "event_34": [ResponseEnded("resp_03", "failed", "rate_limit_exceeded: Try again later.")],
     "event_0123456789abcde0": [AgentSpoke("resp_01")],
@@ -236,6 +230,7 @@ def test_caller_turn_with_late_transcript() -> None:
         TurnBegan("u1", "a0", "caller"),
         ResponseStarted("r1"),
         CallerText("u1", "Two rolls."),
+        UsageReported("transcription", "u1", "", Usage(audio_s=1)),
     ]
 
 
@@ -274,7 +269,7 @@ def test_a_tool_call_is_asked_for_once() -> None:
     done = session.receive(
         "response.done", response={"id": "r1", "status": "completed", "output": output}
     )
-    assert done == [ResponseEnded("r1", "completed")]
+    assert not [fact for fact in done if isinstance(fact, ToolCallRequested)]
 
 
 def test_arguments_may_come_apart_from_their_item() -> None:
@@ -547,16 +542,45 @@ def test_a_fact_nobody_said_is_a_system_item() -> None:
     assert event["item"]["content"] == [{"type": "input_text", "text": "The caller pressed 5."}]
 
 
-def test_usage_is_summed() -> None:
-    """The tokens of all responses count, each response once."""
+@pytest.mark.parametrize(
+    ("status", "usage", "expected"),
+    [
+        pytest.param("completed", {"output_tokens": 2}, [Usage(other_out=2)], id="told"),
+        pytest.param("cancelled", {"output_tokens": 2}, [Usage(other_out=2)], id="cut short"),
+        pytest.param("completed", None, [None], id="worked and did not say"),
+        pytest.param("failed", None, [], id="never worked"),
+    ],
+)
+def test_each_response_is_paid_once(
+    status: str, usage: dict[str, Any] | None, expected: list[Usage | None]
+) -> None:
+    """What a response used is reported under the configured model, however often it is told."""
     session = Session()
-    for response_id in ("r1", "r2", "r2"):
-        usage = {"input_tokens": 10, "output_tokens": 2, "input_token_details": None}
-        session.receive(
-            "response.done",
-            response={"id": response_id, "status": "completed", "usage": usage},
+    session.protocol.configure(PROFILE, RealtimeSettings(model="gpt-x"))
+    reports = []
+    for _ in range(2):
+        facts = session.receive(
+            "response.done", response={"id": "r1", "status": status, "usage": usage}
         )
-    assert (session.protocol.input_tokens, session.protocol.output_tokens) == (20, 4)
+        reports += [fact for fact in facts if isinstance(fact, UsageReported)]
+    assert reports == [UsageReported("response", "r1", "gpt-x", usage) for usage in expected]
+
+
+def test_each_transcription_is_paid_once() -> None:
+    """The transcription has its own model; the embedded server has its own name for both."""
+    session = Session()
+    session.protocol.configure(PROFILE, RealtimeSettings(provider="embedded"))
+    reports = []
+    for _ in range(2):
+        facts = session.receive(
+            "conversation.item.input_audio_transcription.completed",
+            item_id="u1",
+            content_index=0,
+            transcript="Yes.",
+            usage={"type": "duration", "seconds": 3},
+        )
+        reports += [fact for fact in facts if isinstance(fact, UsageReported)]
+    assert reports == [UsageReported("transcription", "u1", "embedded", Usage(audio_s=3))]
 
 
 def test_an_expired_session_is_gone() -> None:
@@ -605,7 +629,7 @@ def test_what_is_large_is_cut() -> None:
     session = Session()
     name = "conversation.item.input_audio_transcription.completed"
     facts = session.receive(name, item_id="u1", transcript="\u001b[2J" + "x" * 200_000)
-    text = facts[-1]
+    text = facts[1]
     assert isinstance(text, CallerText)
     assert len(text.text) <= 8_000
     assert "\x1b" not in text.text

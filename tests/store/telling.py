@@ -1,13 +1,16 @@
 """Records as a call would tell them, with what a test does not care about filled in."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from agent.call.records import (
     CallAnswered,
+    CallCost,
     CallEnded,
     CallEventRecord,
     CallOffered,
+    ChargeRecord,
     Ending,
     ToolCallRecord,
     TurnRecord,
@@ -81,6 +84,24 @@ def tool(tool_call_id: str = "tool-1", call_id: str = "call-1", **changes: Any) 
         "duration_ms": 150,
     }
     return ToolCallRecord(**(values | changes))
+
+
+def charge(source_id: str = "resp-1", call_id: str = "call-1", **changes: Any) -> ChargeRecord:
+    values: dict[str, Any] = {
+        "call_id": call_id,
+        "source_id": source_id,
+        "purpose": "response",
+        "model": "gpt-realtime-2.1",
+        "offset_ms": 1500,
+        "usage": {"text_in": 100, "audio_out": 50},
+        "cost_usd": Decimal("0.0036"),
+        "remark": "",
+    }
+    return ChargeRecord(**(values | changes))
+
+
+def cost(usd: str | None, call_id: str = "call-1", **usage: float) -> CallCost:
+    return CallCost(call_id, None if usd is None else Decimal(usd), usage)
 
 
 def event(kind: str = "agent error", call_id: str = "call-1", **changes: Any) -> CallEventRecord:

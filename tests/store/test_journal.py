@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
@@ -23,7 +24,7 @@ from agent.store.journal import open_journal
 from agent.store.settings import DatabaseSettings
 from agent.store.tables import calls, processes
 from agent.store.workers import SILENCE_MEANS_DEAD_S, mark_orphans, this_worker
-from tests.store.telling import NOON, answered, ended, event, offered, tool, turn
+from tests.store.telling import NOON, answered, charge, cost, ended, event, offered, tool, turn
 
 
 async def tell(database: Database, *batches: Sequence[Record]) -> CallDetail:
@@ -45,16 +46,18 @@ async def test_whole_call(database: Database) -> None:
         turn("c", position=2, latency_ms=900, interrupted=True, heard_text="Hello"),
         turn("b", position=1, speaker="caller", text="¿Qué tal? 🥖", heard_text=""),
     ]
-    closing = ended(quality={"rx": {"lost": 1, "jitter_ms": 2.5}}, usage={"tokens": 12})
+    last = ended(quality={"rx": {"lost": 1, "jitter_ms": 2.5}})
     found = await tell(
-        database, [offered(), answered(), *told, tool(), event(detail={"code": "x"})], [closing]
+        database,
+        [offered(), answered(), *told, tool(), event(detail={"code": "x"})],
+        [cost("0.0000006", text_in=12), charge(), last],
     )
     call = found.call
     assert (call.state, call.started_at, call.answered_at, call.ended_at) == (
         "ended",
         NOON,
         answered().answered_at,
-        closing.ended_at,
+        last.ended_at,
     )
     assert (call.duration_ms, call.answer_delay_ms, call.ending) == (
         10_000,
@@ -68,7 +71,10 @@ async def test_whole_call(database: Database) -> None:
     assert found.tool_calls[0].arguments == tool().arguments
     assert found.events[0].detail == {"code": "x"}
     assert found.quality == {"rx": {"lost": 1, "jitter_ms": 2.5}}
-    assert found.usage == {"tokens": 12}
+    assert found.usage == {"text_in": 12}
+    assert call.cost_usd == Decimal("0.0000006")
+    [paid] = found.charges
+    assert all(getattr(charge(), name) == getattr(paid, name) for name in paid.__slots__)
     assert call.turn_latency is not None
     assert (call.turn_latency.p50_ms, call.turn_latency.p95_ms) == (300, 900)
 

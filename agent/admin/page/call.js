@@ -1,6 +1,6 @@
 /* One call: its facts, its timeline, and what was said and done in it. */
 
-import { callDuration, clock, h, replace, span, state, time } from "./dom.js";
+import { callDuration, clock, h, money, replace, span, state, time } from "./dom.js";
 import { timeline } from "./timeline.js";
 
 /* Around the drawing in its box; see .timeline-box in style.css. */
@@ -37,6 +37,7 @@ export function callView(id, read) {
       h("h2", {}, "Transcript"),
       transcript(call),
       call.events.length > 0 && [h("h2", {}, "Events"), events(call)],
+      call.charges.length > 0 && charges(call),
       ["quality", "usage"].map((name) => call[name] && figures(name, call[name])),
     );
     drawTimeline();
@@ -60,6 +61,7 @@ function facts(call) {
     ["Duration", callDuration(call)],
     ["Ending", call.ending ? `${call.ending.by}: ${call.ending.reason}` : "–"],
     ["Turn latency", latency ? `${span(latency.p50_ms)} median, ${span(latency.p95_ms)} p95` : "–"],
+    ["Cost", money(call.cost_usd)],
     ["Call", h("code", {}, call.id)],
     ["SIP Call-ID", h("code", {}, call.sip_call_id)],
     ["Realtime call", call.realtime_call_id ? h("code", {}, call.realtime_call_id) : "–"],
@@ -124,6 +126,31 @@ function events(call) {
     { class: "events" },
     call.events.map((event) =>
       h("li", {}, h("span", {}, clock(event.offset_ms, true)), h("b", {}, event.kind), Object.keys(event.detail).length > 0 && h("code", {}, JSON.stringify(event.detail))),
+    ),
+  );
+}
+
+function charges(call) {
+  const row = (charge) => [
+    clock(charge.offset_ms, true),
+    charge.purpose,
+    charge.model,
+    Object.entries(charge.usage).map(([kind, amount]) => `${kind} ${amount}`).join(", "),
+    charge.remark ? `${money(charge.cost_usd)} (${charge.remark})` : money(charge.cost_usd),
+  ];
+  return h(
+    "details",
+    {},
+    h("summary", {}, "charges"),
+    h(
+      "div",
+      { class: "scroll" },
+      h(
+        "table",
+        {},
+        h("thead", {}, h("tr", {}, ["At", "For", "Model", "Used", "Cost"].map((name) => h("th", { scope: "col" }, name)))),
+        h("tbody", {}, call.charges.map((charge) => h("tr", {}, row(charge).map((text) => h("td", {}, text))))),
+      ),
     ),
   );
 }

@@ -42,6 +42,12 @@ export function clock(ms, tenths = false) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${seconds}` : `${minutes}:${seconds}`;
 }
 
+/** US dollars for people; what costs less than a cent is shown to the first figures that count. */
+export function money(usd) {
+  if (usd == null) return "–";
+  return `$${usd === 0 || usd >= 0.1 ? usd.toFixed(2) : Number(usd.toPrecision(2))}`;
+}
+
 const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /** A point in time in the reader's own zone; the exact one on hover. */

@@ -1,6 +1,6 @@
 /* The list of calls, newest first, with filters that live in the address. */
 
-import { callDuration, h, span, state, time } from "./dom.js";
+import { callDuration, h, money, span, state, time } from "./dom.js";
 
 const FIELDS = [
   ["q", "Words said", "search"],
@@ -60,7 +60,7 @@ export function listView(read) {
         h(
           "table",
           { class: "calls" },
-          h("thead", {}, h("tr", {}, ["Started", "Caller", "Dialled", "Agent", "State", "Duration", "Turns", "Latency", "Ending"].map((name) => h("th", { scope: "col" }, name)))),
+          h("thead", {}, h("tr", {}, ["Started", "Caller", "Dialled", "Agent", "State", "Duration", "Turns", "Latency", "Cost", "Ending"].map((name) => h("th", { scope: "col" }, name)))),
           rows,
         ),
       ),
@@ -138,6 +138,7 @@ function row(call) {
     h("td", { "data-label": "Duration", class: "number" }, callDuration(call)),
     h("td", { "data-label": "Turns", class: "number" }, String(call.turn_count)),
     h("td", { "data-label": "Latency", class: "number" }, span(call.turn_latency?.p50_ms)),
+    h("td", { "data-label": "Cost", class: "number" }, money(call.cost_usd)),
     h("td", { "data-label": "Ending" }, call.ending ? `${call.ending.by}: ${call.ending.reason}` : "–"),
   );
 }
