@@ -219,6 +219,9 @@ def _profiles(settings: Settings, toolbox: Toolbox) -> dict[str, AgentProfile]:
             greeting=agent.greeting,
             voice=agent.voice,
             tools=toolbox.schemas(agent.tools),
+            interruption=agent.interruption or settings.interruption,
+            idle=agent.idle or settings.idle,
+            watchdog=settings.watchdog,
         )
         for agent in settings.answering_agents
     }

@@ -21,7 +21,14 @@ from pydantic_settings import (
 
 from agent.admin.settings import AdminSettings
 from agent.call.cost import PriceList
-from agent.call.settings import LimitSettings, PriceSettings, RecordingSettings
+from agent.call.settings import (
+    IdleSettings,
+    InterruptionSettings,
+    LimitSettings,
+    PriceSettings,
+    RecordingSettings,
+    WatchdogSettings,
+)
 from agent.embedded.settings import EmbeddedSettings
 from agent.realtime.settings import RealtimeSettings
 from agent.store.settings import DatabaseSettings
@@ -57,6 +64,10 @@ class AgentSettings(BaseModel):
     greeting: str = Field("Hello, this is the bakery. How can I help?", max_length=1_000)
     voice: str = Field("marin", min_length=1)
     tools: tuple[str, ...] = ("hang_up", "weather")
+    interruption: InterruptionSettings | None = Field(
+        None, description="Replaces [interruption] for this agent."
+    )
+    idle: IdleSettings | None = Field(None, description="Replaces [idle] for this agent.")
 
 
 class LogSettings(BaseModel):
@@ -80,6 +91,9 @@ class Settings(BaseSettings):
     admin: AdminSettings = AdminSettings()
     recording: RecordingSettings = RecordingSettings()
     limits: LimitSettings = LimitSettings()
+    interruption: InterruptionSettings = InterruptionSettings()
+    idle: IdleSettings = IdleSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
     tools: ToolSettings = ToolSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     log: LogSettings = LogSettings()

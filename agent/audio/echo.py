@@ -1,22 +1,26 @@
 """Line echo: the agent's own voice, coming back from the caller's side.
 
 A hybrid, a loudspeaker or a bad headset returns what the agent says, later and weaker.
-Loudness over time is enough to tell it from a person: an echo rises and falls as the
-agent did a moment ago, and stays below it.
+Loudness over time is enough to tell it from a person: an echo is weaker by the same
+measure all the time, while two speakers rise and fall by their own.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-WINDOW_FRAMES = 20
-"""400 ms: two or three syllables, whose rhythm two speakers do not share by chance."""
+from agent.audio.frame import FRAME_SAMPLES
 
-_LONGEST_DELAY_FRAMES = 25
-"""500 ms: a mobile network both ways and then some."""
+WINDOW_FRAMES = 30
+"""600 ms: three or four syllables, whose rhythm two speakers do not share by chance."""
 
-_LIKENESS = 0.85
-_LEAST_ENERGY = 1e6  # of a frame: below that there is nothing to echo
+_LONGEST_DELAY_FRAMES = 20
+"""400 ms: a mobile network both ways."""
+
+_LEAST_LOUD_FRAMES = 12
+_LOUD_DB = 52.0  # of a 16 bit sample's square: -38 dBFS, enough for an echo above line noise
+_SPREAD_DB = 4.0
 
 
 def is_echo(agent: Sequence[float], caller: Sequence[float], below_db: float) -> bool:
@@ -30,23 +34,22 @@ def is_echo(agent: Sequence[float], caller: Sequence[float], below_db: float) ->
     Returns:
         False also when there is too little of either to tell.
     """
-    if len(caller) < WINDOW_FRAMES or len(agent) < WINDOW_FRAMES:
+    returned, sent = _db(caller)[-WINDOW_FRAMES:], _db(agent)
+    if len(returned) < WINDOW_FRAMES:
         return False
-    returned = np.sqrt(np.asarray(caller, dtype=np.float64)[-WINDOW_FRAMES:])
-    sent = np.sqrt(np.asarray(agent, dtype=np.float64))
     for delay in range(min(_LONGEST_DELAY_FRAMES, len(sent) - WINDOW_FRAMES) + 1):
         end = len(sent) - delay
         original = sent[end - WINDOW_FRAMES : end]
-        if original.max() ** 2 < _LEAST_ENERGY:
+        loud = original > _LOUD_DB
+        if loud.sum() < _LEAST_LOUD_FRAMES:
             continue
-        loss_db = 10 * np.log10((original**2).sum() / max((returned**2).sum(), 1.0))
-        if loss_db >= below_db and _likeness(original, returned) >= _LIKENESS:
-            return True
+        loss_db = (original - returned)[loud]
+        if np.median(loss_db) >= below_db and loss_db.std() <= _SPREAD_DB:
+            # Silence is weaker by the same measure only where the measure is everything.
+            return bool(np.median(returned[loud]) > _LOUD_DB - 25)
     return False
 
 
-def _likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """Correlation of two envelopes, -1 to 1; 0 when either does not move."""
-    one, other = one - one.mean(), other - other.mean()
-    norm = float(np.sqrt((one**2).sum() * (other**2).sum()))
-    return float((one * other).sum()) / norm if norm else 0.0
+def _db(energies: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Turn energies of frames into decibels of a mean square."""
+    return 10 * np.log10(np.asarray(energies, dtype=np.float64) / FRAME_SAMPLES + 1)

@@ -16,7 +16,7 @@ VOICED_RMS = 200
 """About -44 dBFS: above the noise of a G.711 line (below 20), below quiet speech (about 400)."""
 
 _VOICED_ENERGY = float(VOICED_RMS**2 * FRAME_SAMPLES)
-_LEVELS_KEPT = 50
+_LEVELS_KEPT = 60
 
 
 def energy(frame: Frame) -> float:
@@ -37,7 +37,7 @@ class VoiceTrack:
     milliseconds on the call's clock, told by the caller of `note`.
 
     Attributes:
-        levels: Energy of the last second, one value a frame, newest last.
+        levels: Energy of the last 1.2 s, one value a frame, newest last.
     """
 
     def __init__(self, pause_ms: int = 200, keep: int = 256) -> None:

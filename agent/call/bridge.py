@@ -12,9 +12,12 @@ when either side was last heard decides turn latency and what was interrupted.
 from collections.abc import Callable
 
 from agent.audio.frame import Frame
+from agent.audio.gain import Gain
 from agent.audio.tones import soft_tone
 from agent.audio.voice import VoiceTrack, is_voiced
 from agent.call.ports import AgentLeg
+
+_DUCKED_DB = -12
 
 
 class Bridge:
@@ -31,7 +34,12 @@ class Bridge:
         self._now_ms = now_ms
         self.caller_track = VoiceTrack()
         self.agent_track = VoiceTrack()
+        self._gain = Gain()
         self._tone_position: int | None = None
+
+    def duck(self, *, is_ducked: bool) -> None:
+        """Let the caller hear the agent 12 dB lower, or as it is."""
+        self._gain.set_db(_DUCKED_DB if is_ducked else 0)
 
     def set_tone(self, *, is_on: bool) -> None:
         """Let the caller hear a soft tone wherever the agent is silent, or no longer.
@@ -48,7 +56,7 @@ class Bridge:
 
     def speak_to_caller(self) -> Frame:
         """Fetch the 20 ms that are due at the caller's ear."""
-        frame = self._agent.read_frame()
+        frame = self._gain.apply(self._agent.read_frame())
         self.agent_track.note(frame, self._now_ms())
         if self._tone_position is not None and not is_voiced(frame):
             frame = soft_tone(self._tone_position)

@@ -1,14 +1,13 @@
 """What was said, by whom, when, and how much of it was heard.
 
-Takes call events and the measured voice tracks, returns records for the log
-and says when the ear must be cleared. Decides only; no I/O, no clock: every
-method is told `now_ms`, milliseconds since the answer.
+Takes call events and the measured voice tracks, and returns records for the log.
+Decides only; no I/O, no clock: every method is told `now_ms`, milliseconds since the answer.
 
 Turns keep the order of the conversation's item chain. The caller's transcript
 often arrives after the agent's reply has begun, so arrival says nothing.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.audio.voice import VoiceTrack
 from agent.call.events import (
@@ -22,6 +21,8 @@ from agent.call.events import (
     CallerText,
     CallerTextFailed,
     CallEvent,
+    ResponseEnded,
+    ResponseStarted,
     Speaker,
     TurnBegan,
     TurnTruncated,
@@ -29,7 +30,12 @@ from agent.call.events import (
 from agent.call.records import TurnRecord
 
 SPOKEN_CHARS_PER_S = 15
-"""How fast a telephone voice gets through text; measured 14 to 16 on English replies."""
+"""How fast a telephone voice gets through text; measured 14 to 16 on English replies.
+
+What a call is thought to be like until whole sentences of its own voice were heard.
+"""
+
+_PRIOR_MS = 2000  # how much speech the assumption weighs
 
 _ONSET_LOOKBACK_MS = 250
 """Audio may reach the ear before the event that announces it: two channels, no common order."""
@@ -54,15 +60,6 @@ class _Turn:
     latency_ms: int | None = None
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What follows from one event."""
-
-    records: list[TurnRecord] = field(default_factory=list)
-    clear_ear: bool = False
-    """Whatever still waits for the caller's ear must be dropped now."""
-
-
 class Conversation:
     """The turns of one call, from the greeting to the ending."""
 
@@ -76,6 +73,10 @@ class Conversation:
         self._touched: set[str] = set()
         self._agent_ended_ms = 0
         self._speaking_ms: dict[str, int] = {}
+        self._running: dict[str, None] = {}
+        self._holds: list[tuple[int, int | None]] = []
+        self._spoken_chars = SPOKEN_CHARS_PER_S * _PRIOR_MS // 1000
+        self._spoken_ms = _PRIOR_MS
         self._last_told: dict[str, TurnRecord] = {}
 
     @property
@@ -83,15 +84,17 @@ class Conversation:
         """Audio of some response has begun and neither ended nor been cut."""
         return bool(self._speaking_ms)
 
-    def receive(self, event: CallEvent, now_ms: int) -> Outcome:
-        """Take one event; return what the log must be told and whether to clear the ear."""
-        outcome = Outcome()
+    @property
+    def agent_is_busy(self) -> bool:
+        """The agent speaks, or is about to."""
+        return bool(self._speaking_ms or self._running)
+
+    def receive(self, event: CallEvent, now_ms: int) -> list[TurnRecord]:
+        """Take one event; return what the log must be told."""
         match event:
             case TurnBegan(item_id, previous_item_id, speaker):
                 self._begin(item_id, previous_item_id, speaker, now_ms)
             case CallerSpeechStarted(item_id):
-                outcome.clear_ear = self.agent_is_speaking
-                self._cut_agent(tuple(self._speaking_ms), now_ms)
                 self._caller_turn(item_id).started_ms = self._caller_onset(now_ms)
             case CallerSpeechStopped(item_id):
                 self._caller_turn(item_id).ended_ms = self._caller_track.last_voiced_before(now_ms)
@@ -115,14 +118,31 @@ class Conversation:
             case AgentSpoke(response_id):
                 self._finish_response(response_id, now_ms)
             case AgentInterrupted(response_id):
-                outcome.clear_ear = True
                 self._cut_agent((response_id,), now_ms)
             case TurnTruncated(item_id, audio_end_ms):
                 self._truncate(item_id, audio_end_ms)
+            case ResponseStarted(response_id):
+                # One at a time: whatever else runs, its end was lost on the way.
+                self._running = {response_id: None}
+            case ResponseEnded(response_id):
+                self._running.pop(response_id, None)
             case _:
                 pass
-        outcome.records = self._changed(now_ms)
-        return outcome
+        return self._changed(now_ms)
+
+    def cut(self, now_ms: int) -> list[TurnRecord]:
+        """The agent was stopped: what it was saying ends here; return what the log must be told."""
+        self._cut_agent(tuple(self._speaking_ms), now_ms)
+        self.hold(now_ms, is_held=False)
+        return self._changed(now_ms)
+
+    def hold(self, now_ms: int, *, is_held: bool) -> None:
+        """The agent's voice was made to wait, or goes on: waiting is no time of speech."""
+        waits = bool(self._holds) and self._holds[-1][1] is None
+        if is_held and not waits:
+            self._holds.append((now_ms, None))
+        elif waits and not is_held:
+            self._holds[-1] = (self._holds[-1][0], now_ms)
 
     def finish(self, now_ms: int) -> list[TurnRecord]:
         """The call is over: what the agent was still saying was heard only in part."""
@@ -217,26 +237,45 @@ class Conversation:
         turn.ended_ms = self._agent_track.last_voiced_before(now_ms) or now_ms
         turn.heard_text = self._heard(turn)
         self._agent_ended_ms = max(self._agent_ended_ms, turn.ended_ms)
+        if not interrupted and turn.started_ms is not None:
+            self._spoken_chars += len(turn.text)
+            self._spoken_ms += self._speech_ms(turn.started_ms, turn.ended_ms)
 
     def _truncate(self, item_id: str, audio_end_ms: int) -> None:
         turn = self._turns.get(item_id)
         if turn is None or turn.speaker != "agent" or not turn.interrupted:
             return
         if turn.started_ms is not None and turn.ended_ms is not None:
-            turn.ended_ms = min(turn.ended_ms, turn.started_ms + audio_end_ms)
+            held_ms = (
+                turn.ended_ms - turn.started_ms - self._speech_ms(turn.started_ms, turn.ended_ms)
+            )
+            turn.ended_ms = min(turn.ended_ms, turn.started_ms + audio_end_ms + held_ms)
         self._touched.add(item_id)
         turn.heard_text = self._heard(turn)
 
     def _heard(self, turn: _Turn) -> str:
-        """The words that fit into the time the ear was given; whole words only."""
+        """The words that fit into the time the ear was given; whole words only.
+
+        The far end tells the text of a turn long before its sound, so only the pace of
+        this voice says where in the text a moment lies.
+        """
         if not turn.interrupted:
             return turn.text
         if turn.started_ms is None or turn.ended_ms is None:
             return ""
-        chars = (turn.ended_ms - turn.started_ms) * SPOKEN_CHARS_PER_S // 1000
+        speech_ms = self._speech_ms(turn.started_ms, turn.ended_ms)
+        chars = speech_ms * self._spoken_chars // self._spoken_ms
         if chars >= len(turn.text):
             return turn.text
         return turn.text[: turn.text.rfind(" ", 0, chars + 1) + 1].rstrip()
+
+    def _speech_ms(self, from_ms: int, to_ms: int) -> int:
+        """A stretch of time without what the agent was held."""
+        held_ms = sum(
+            max(0, min(to_ms if end is None else end, to_ms) - max(start, from_ms))
+            for start, end in self._holds
+        )
+        return max(0, to_ms - from_ms - held_ms)
 
     # --- what the log is told
 

@@ -12,7 +12,12 @@ from typing import Any, Literal, Protocol
 from agent.audio.frame import Frame
 from agent.call.events import CallEvent
 from agent.call.records import Ending, Record
-from agent.call.settings import IdleSettings, InterruptionSettings, ToolUseSettings
+from agent.call.settings import (
+    IdleSettings,
+    InterruptionSettings,
+    ToolUseSettings,
+    WatchdogSettings,
+)
 
 
 class AgentUnavailable(Exception):
@@ -151,6 +156,7 @@ class AgentProfile:
     """IANA name of the zone the agent speaks of."""
     interruption: InterruptionSettings = field(default=InterruptionSettings())
     idle: IdleSettings = field(default=IdleSettings())
+    watchdog: WatchdogSettings = field(default=WatchdogSettings())
 
     @property
     def guards_interruptions(self) -> bool:

@@ -1,7 +1,8 @@
 """The talk itself: from the greeting until somebody ends it.
 
-Events of the agent's leg come in; what follows from them is decided by `Conversation`
-and `Farewell`, which know no clock and do no I/O, and is done here.
+Events of the agent's leg come in; what follows from them is decided by `Conversation`,
+`Farewell`, `Interruption`, `Watchdog` and `IdleCaller`, which know no clock and do no
+I/O, and is done here, by `Floor` and by `Silence`.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ from agent.call.diary import Diary
 from agent.call.events import (
     AgentError,
     AgentGone,
+    CallerSpeechStarted,
+    CallerSpeechStopped,
     CallerTextFailed,
     CallEvent,
     ResponseEnded,
@@ -19,15 +22,17 @@ from agent.call.events import (
     UsageReported,
 )
 from agent.call.farewell import Farewell
+from agent.call.floor import Floor
 from agent.call.keypad import Keypad
 from agent.call.ports import AgentLeg, AgentProfile, CallerLeg, Toolbox
 from agent.call.purse import Account
 from agent.call.records import Ending
 from agent.call.settings import LimitSettings
+from agent.call.silence import Silence
 from agent.call.tasks import Tasks
 from agent.call.tool_use import ToolUse
 
-_FAREWELL_CHECK_S = 0.02
+_LOOK_EVERY_S = 0.02
 _WRAP_UP = "This call has used up most of its time. Be brief now and bring it to a good end."
 _TIME_IS_UP = (
     "Tell the caller politely, in one short sentence, that you have to end the call now,"
@@ -57,6 +62,9 @@ class Talk:
         self._limits = limits
         self._conversation = Conversation(diary.call_id, bridge.caller_track, bridge.agent_track)
         self._farewell = Farewell(int(limits.goodbye_timeout_s * 1000))
+        self._floor = Floor(profile, agent, bridge, self._conversation, diary)
+        self._silence = Silence(profile, caller, agent, bridge, self._farewell, diary)
+        self._caller_speaks = False
         self._keypad = Keypad(self._key_pressed)
         self._tools = ToolUse(
             toolbox, profile, caller, agent, bridge, self._keypad, self._farewell, diary
@@ -72,7 +80,7 @@ class Talk:
                 tasks.start(self._tools.fill())
                 ends = (
                     tasks.start(self._follow(tasks)),
-                    tasks.start(self._hang_up_when_heard()),
+                    tasks.start(self._look_after()),
                     tasks.start(self._tools.ended()),
                 )
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -85,13 +93,7 @@ class Talk:
 
     async def _follow(self, tasks: Tasks) -> Ending:
         async for event in self._agent.events():
-            outcome = self._conversation.receive(event, self._diary.now_ms())
-            if outcome.clear_ear:
-                self._diary.note("barge_in", flushed_ms=self._agent.flush())
-            for record in outcome.records:
-                self._diary.tell(record)
-            self._farewell.receive(event)
-            self._tools.receive(event)
+            self._take(event)
             match event:
                 case ToolCallRequested():
                     tasks.start(self._tools.use(event))
@@ -103,17 +105,46 @@ class Talk:
                     self._note_trouble(event)
         return Ending("realtime", "the session ended")
 
+    def _take(self, event: CallEvent) -> None:
+        """Let everybody whom it may concern know."""
+        now_ms = self._diary.now_ms()
+        if isinstance(event, CallerSpeechStarted | CallerSpeechStopped):
+            self._caller_speaks = isinstance(event, CallerSpeechStarted)
+        is_answer_due = self._floor.receive(event, now_ms)
+        for record in self._conversation.receive(event, now_ms):
+            self._diary.tell(record)
+        self._farewell.receive(event)
+        self._tools.receive(event)
+        self._silence.receive(event, now_ms, is_answer_due=is_answer_due)
+
     def _key_pressed(self, digit: str) -> None:
         """Which key it was stays out of the log: it may be part of a secret."""
-        del digit
         self._diary.note("key_pressed")
+        self._silence.stir()
+        self._floor.press(digit, self._diary.now_ms())
 
-    async def _hang_up_when_heard(self) -> Ending:
-        while not self._farewell.is_due(self._diary.now_ms(), self._agent.buffered_ms()):  # noqa: ASYNC110 - what waits for the ear changes every tick, without events
-            await asyncio.sleep(_FAREWELL_CHECK_S)
-        if self._account.is_used_up:
-            return Ending("trunkline", "budget reached")
-        return Ending("agent", "hung up")
+    async def _look_after(self) -> Ending:
+        """Every frame: what time alone brings, until it brings the end."""
+        while True:
+            now_ms = self._diary.now_ms()
+            if self._farewell.is_due(now_ms, self._agent.buffered_ms()):
+                if self._silence.gave_up_on_caller:
+                    return Ending("trunkline", "the caller was silent")
+                if self._account.is_used_up:
+                    return Ending("trunkline", "budget reached")
+                return Ending("agent", "hung up")
+            if self._floor.look(now_ms):
+                self._silence.expect_answer(now_ms)
+            events, ending = self._silence.look(
+                now_ms,
+                is_waiting=self._tools.is_busy or self._floor.is_in_doubt,
+                is_occupied=self._caller_speaks or self._conversation.agent_is_busy,
+            )
+            for event in events:
+                self._take(event)
+            if ending is not None:
+                return ending
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def _pay(self, report: UsageReported) -> None:
         """Near the end of a budget the agent hears of it; at the end it takes its leave."""

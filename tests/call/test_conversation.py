@@ -47,7 +47,10 @@ def told(
     conversation = Conversation("c", caller or VoiceTrack(), agent or VoiceTrack())
     rows: dict[str, TurnRecord] = {}
     for now_ms, event in events:
-        for record in conversation.receive(event, now_ms).records:
+        if isinstance(event, CallerSpeechStarted):
+            for record in conversation.cut(now_ms):
+                rows[record.item_id] = record
+        for record in conversation.receive(event, now_ms):
             rows[record.item_id] = record
     if finish_ms is not None:
         for record in conversation.finish(finish_ms):
@@ -115,7 +118,7 @@ def test_tool_items_hold_their_place_without_being_turns() -> None:
 
 
 def test_barge_in_cuts_what_was_heard() -> None:
-    """The caller spoke over the agent: the ear is cleared, only heard words count."""
+    """The caller spoke over the agent: only the words count that were heard."""
     events: list[tuple[int, CallEvent]] = [
         (0, TurnBegan("a1", None, "agent")),
         (10, AgentText("a1", "r1", LONG)),
@@ -123,9 +126,6 @@ def test_barge_in_cuts_what_was_heard() -> None:
         (2040, CallerSpeechStarted("u1")),
         (2050, AgentInterrupted("r1")),
     ]
-    conversation = Conversation("c", spoken((1900, 2040)), spoken((40, 2040)))
-    cleared = [conversation.receive(event, now_ms).clear_ear for now_ms, event in events]
-    assert cleared == [False, False, False, True, True]
     row = told(events, spoken((1900, 2040)), spoken((40, 2040)))[0]
     assert row.interrupted
     assert row.text == LONG
@@ -146,6 +146,32 @@ def test_what_the_far_end_never_sent_was_not_heard() -> None:
         agent=spoken((40, 2040)),
     )[0]
     assert row.heard_text == "We are open"
+
+
+def test_the_pace_of_the_voice_is_learnt() -> None:
+    """After a slow sentence, fewer words are believed to have been heard of the next."""
+    slow = "a" * 60
+    events: list[tuple[int, CallEvent]] = [
+        (10, AgentText("a1", "r1", slow)),
+        (20, AgentSpeaking("r1")),
+        (8040, AgentSpoke("r1")),
+        (8100, AgentText("a2", "r2", LONG)),
+        (8110, AgentSpeaking("r2")),
+        (10_200, CallerSpeechStarted("u1")),
+    ]
+    rows = told(events, agent=spoken((40, 8040), (8200, 10_200)))
+    assert rows[1].heard_text == "We are open from"
+
+
+def test_waiting_is_no_time_of_speech() -> None:
+    """An agent that was made to wait for a second has said no more meanwhile."""
+    conversation = Conversation("c", VoiceTrack(), spoken((40, 1040), (2040, 3040)))
+    conversation.receive(AgentText("a1", "r1", LONG), 10)
+    conversation.receive(AgentSpeaking("r1"), 20)
+    conversation.hold(1040, is_held=True)
+    conversation.hold(2040, is_held=False)
+    (row,) = conversation.cut(3040)
+    assert (row.heard_text, row.ended_ms) == ("We are open from seven in the", 3040)
 
 
 def test_a_caller_who_hangs_up_in_mid_sentence_heard_half() -> None:
@@ -198,8 +224,8 @@ def test_long_sentences_do_not_flood_the_log() -> None:
     conversation = Conversation("c", VoiceTrack(), VoiceTrack())
     writes = []
     for number in range(100):
-        writes += conversation.receive(AgentTextDelta("a1", "r1", "word "), number).records
-    writes += conversation.receive(AgentText("a1", "r1", "word " * 100), 200).records
+        writes += conversation.receive(AgentTextDelta("a1", "r1", "word "), number)
+    writes += conversation.receive(AgentText("a1", "r1", "word " * 100), 200)
     writes += conversation.finish(300)
     assert len(writes) < 25
     assert writes[-1].text == "word " * 100
