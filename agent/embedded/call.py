@@ -87,6 +87,7 @@ class RealtimeCall:
         self._transceiver: RTCRtpTransceiver | None = None
         self._codec = ""
         self._channel: RTCDataChannel | None = None
+        self._is_running = False
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._why = ""
@@ -169,13 +170,14 @@ class RealtimeCall:
         running = asyncio.create_task(self.session.run())
         ended = asyncio.create_task(self._ended.wait())
         try:
+            self._is_running = True
+            if self._channel is not None:
+                self.session.opened()
             # The session's own tasks begin with it; let it enter before audio arrives.
             await asyncio.sleep(0)
             codec = open_codec(self._codec)
             self._media = open_media(self._pc, self._transceiver, codec, self.session)
             self._pacer.add(self._tick)
-            if self._channel is not None:
-                self._begin_events(self._channel)
             log.debug("= realtime call connected", realtime_call_id=self.call_id)
             done, _ = await asyncio.wait(
                 (running, ended), timeout=self._limit_s, return_when=asyncio.FIRST_COMPLETED
@@ -235,12 +237,10 @@ class RealtimeCall:
         # With two channels the last one is used, as by the service.
         self._channel = channel
         channel.on("close", lambda: self.end("data channel closed"))
-        if self._media is not None:
-            self._begin_events(channel)
-
-    def _begin_events(self, channel: RTCDataChannel) -> None:
+        if self._is_running:
+            self.session.opened()
+        # What comes sooner than the session runs is kept there until it does.
         channel.on("message", self._on_message)
-        self.session.opened()
 
     def _on_message(self, message: object) -> None:
         try:

@@ -68,6 +68,7 @@ from agent.realtime.rtp_path import gather_loopback_when_alone
 log = structlog.get_logger()
 
 _MOST_BODY_BYTES = 512 * 1024
+_OFFER_TYPES = frozenset({"", "application/sdp", "text/plain", "multipart/form-data"})
 _SUBPROTOCOL = "realtime"
 # How a browser, which cannot set headers, brings its key.
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
@@ -295,6 +296,11 @@ async def _read_offer(request: Request) -> tuple[str, JsonObject | None]:
     """Take the SDP and the session out of either request form (1.2, A and B)."""
     _check_length(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _OFFER_TYPES:
+        message = (
+            f"Unsupported content type: '{kind:.80}'. Send application/sdp or multipart/form-data."
+        )
+        raise HttpError(415, "unsupported_content_type", message)
     if kind != "multipart/form-data":
         return _text(await request.body(), "sdp"), None
     async with request.form(max_files=2, max_fields=4, max_part_size=_MOST_BODY_BYTES) as form:

@@ -19,6 +19,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -44,7 +45,7 @@ from agent.embedded.turns import Turns
 
 log = structlog.get_logger()
 
-_MOST_EARLY = 64
+_MOST_EARLY_CHARS = 1024 * 1024
 # What a transcription session does not take, as if it had never heard of it.
 _TALKING = frozenset({"response.create", "response.cancel", "output_audio_buffer.clear"})
 
@@ -169,7 +170,7 @@ class Session:
     def _take(self, text: str) -> None:
         if self._state.tasks is None:
             # A sideband may be sooner than the connection it is to control.
-            if not self._is_over and len(self._early) < _MOST_EARLY:
+            if not self._is_over and sum(map(len, self._early)) + len(text) < _MOST_EARLY_CHARS:
                 self._early.append(text)
             return
         event: JsonObject = {}
@@ -186,14 +187,10 @@ class Session:
             self._emit(error_event(refused, event.get("event_id")))
 
     def _update_session(self, event: JsonObject) -> None:
-        if "session" not in event:
-            raise Refused(
-                "missing_required_parameter", "Missing required parameter: 'session'.", "session"
-            )
-        state = self._state
+        change, state = _required(event, "session"), self._state
         state.config = merge_session(
             state.config,
-            event["session"],
+            change,
             has_begun=state.conversation.last_id is not None or self._answers.is_busy,
             has_spoken=self._speech.has_begun,
             most_chars=SOCKET_SESSION_CHARS if self._event_audio else CHANNEL_SESSION_CHARS,
@@ -214,8 +211,10 @@ class Session:
         self._answers.hush("client_cancelled")
 
     def _create_item(self, event: JsonObject) -> None:
-        item = checked_item(event.get("item"))
+        item = checked_item(_required(event, "item"))
         audio = self._audio_in(event["item"])
+        if audio:
+            self._turns.demand_room()
         place = {
             "previous_item_id": self._state.conversation.add(item, event.get("previous_item_id"))
         }
@@ -234,7 +233,7 @@ class Session:
         }
 
     def _retrieve_item(self, event: JsonObject) -> None:
-        item = self._state.conversation.get(event.get("item_id"))
+        item = self._state.conversation.get(_required(event, "item_id"))
         # A data channel carries 256 KiB at once; that is five seconds of audio.
         if self._event_audio is not None and item["type"] == "message":
             audio_format = self._state.config["audio"]["input"]["format"]
@@ -246,11 +245,13 @@ class Session:
         self._emit({"type": "conversation.item.retrieved", "item": item})
 
     def _truncate_item(self, event: JsonObject) -> None:
-        item = self._state.conversation.get(event.get("item_id"))
-        self._speech.truncate(item["id"], event.get("audio_end_ms"))
+        item = self._state.conversation.get(_required(event, "item_id"))
+        if _required(event, "content_index") != 0:
+            raise Refused("invalid_value", "A spoken item has one part, 0.", "content_index")
+        self._speech.truncate(item["id"], _required(event, "audio_end_ms"))
 
     def _delete_item(self, event: JsonObject) -> None:
-        self._state.conversation.remove(event.get("item_id"))
+        self._state.conversation.remove(_required(event, "item_id"))
         self._state.recordings.forget(event["item_id"])
         self._emit({"type": "conversation.item.deleted", "item_id": event["item_id"]})
 
@@ -275,6 +276,14 @@ class Session:
 
 def _as_text(event: JsonObject) -> str:
     return json.dumps({"event_id": new_id("event_"), **event})
+
+
+def _required(event: JsonObject, field: str) -> Any:
+    if field not in event:
+        raise Refused(
+            "missing_required_parameter", f"Missing required parameter: '{field}'.", field
+        )
+    return event[field]
 
 
 def _refuse_talk(event: JsonObject) -> None:

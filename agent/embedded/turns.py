@@ -38,6 +38,7 @@ from agent.embedded.transcriber import TranscriptionFailed
 log = structlog.get_logger()
 
 _LEAST_COMMIT_MS = 100
+_MOST_TRANSCRIBING = 16
 _BYTES_PER_MS = SAMPLE_RATE_HZ * 2 // 1000
 
 
@@ -100,8 +101,9 @@ class Turns:
         """S10: the client says that the turn is over.
 
         Raises:
-            Refused: There is less than 100 ms of it.
+            Refused: There is less than 100 ms of it, or too much is waiting already.
         """
+        self.demand_room()
         # The ears count in chunks of 32 ms: fill the last one, it belongs to the turn.
         if self._unaligned_bytes:
             self.hear(bytes(CHUNK_SAMPLES * 2 - self._unaligned_bytes), over_agent=False)
@@ -283,6 +285,17 @@ class Turns:
             self._state.recordings.keep(item["id"], index, pcm)
             self._state.heard_ms += len(pcm) // _BYTES_PER_MS
         self._begin(self._understand_item(item, audio))
+
+    def demand_room(self) -> None:
+        """Take no more audio of a client than can be understood in time.
+
+        Raises:
+            Refused: Many turns of this session still wait for their words.
+        """
+        if len(self._state.transcribing) >= _MOST_TRANSCRIBING:
+            raise Refused(
+                "rate_limit_exceeded", f"{_MOST_TRANSCRIBING} turns are being transcribed."
+            )
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Let a turn be understood; responses wait for it."""

@@ -238,7 +238,7 @@ class TestLimits:
             pytest.param("wrong", "model=m", 401, id="wrong key"),
             pytest.param("ek_invented", "model=m", 401, id="invented secret"),
             pytest.param("right", "call_id=rtc_x", 404, id="no such call"),
-            pytest.param("right", "intent=transcription", 400, id="transcription"),
+            pytest.param("right", "intent=translation", 400, id="translation"),
         ],
     )
     async def test_refused_before_the_upgrade(
