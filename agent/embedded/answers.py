@@ -11,9 +11,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import structlog
-
-from agent.embedded.chat import ChatFailed, ChatModel, messages
+from agent.embedded.asking import Asking, exact_words
+from agent.embedded.chat_stream import ChatFailed, Part, Write
 from agent.embedded.ears import Ears
 from agent.embedded.idle import IdleWatch
 from agent.embedded.items import text_of
@@ -25,8 +24,6 @@ from agent.embedded.response_options import checked_response
 from agent.embedded.session_object import offer
 from agent.embedded.speech import Speech
 from agent.embedded.state import State
-
-log = structlog.get_logger()
 
 _MOST_ASIDES = 8
 _MOST_RECALLED = 20
@@ -56,6 +53,7 @@ class Answers:
         self._response_task: asyncio.Task[None] | None = None
         self._asides: dict[str, tuple[ResponseWriter, asyncio.Task[None]]] = {}
         self._idle = IdleWatch()
+        self._asking = Asking(state, speech.heard)
 
     @property
     def is_busy(self) -> bool:
@@ -239,7 +237,7 @@ class Answers:
         self._answer_if_free()
 
     async def _carry_out(
-        self, writer: ResponseWriter, steps: AsyncGenerator[Step, None], options: JsonObject
+        self, writer: ResponseWriter, steps: AsyncGenerator[Step | Part, None], options: JsonObject
     ) -> tuple[Status, JsonObject | None]:
         """Say and call what comes, and close the message; returns how the response ended."""
         is_parallel = {**self._state.config, **options}.get("parallel_tool_calls", True)
@@ -248,6 +246,9 @@ class Answers:
                 if isinstance(step, Say):
                     await self._speech.say(writer, step.text[:_MOST_CHARS_SAID])
                     continue
+                if isinstance(step, Write):
+                    self._speech.write(writer, step.text)
+                    continue
                 self._speech.end_message(writer)
                 writer.call_tool(step.name, step.arguments)
                 if not is_parallel:
@@ -255,44 +256,42 @@ class Answers:
         except OutOfTokens:
             self._speech.end_message(writer, is_whole=False)
             return "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
+        except ChatFailed as failed:
+            self._speech.end_message(writer, is_whole=False)
+            message = f"The language model did not answer: {failed}."
+            error = {"type": "server_error", "code": failed.code, "message": message}
+            return "failed", {"type": "failed", "error": error}
         self._speech.end_message(writer)
         return "completed", None
 
     async def _steps(
-        self, options: JsonObject, steps: list[Step] | None
-    ) -> AsyncGenerator[Step, None]:
+        self, options: JsonObject, steps: list[Step] | None, *, is_aside: bool = False
+    ) -> AsyncGenerator[Step | Part, None]:
         """What a response does, step by step as it becomes known."""
         if steps is None:
             if self._state.transcribing:
                 await asyncio.wait(self._state.transcribing)
-            wish = str(options.get("instructions") or "")
-            if self._state.engines.chat is not None and not words_to_say(wish):
-                model = self._ask_model(self._state.engines.chat, wish, options)
-                async with aclosing(model) as answer:
-                    async for step in answer:
-                        yield step
+            chat = self._state.engines.chat
+            if chat is None:
+                steps = self._decide_aside(options) if is_aside else self._decide(options)
+            elif words := exact_words(options.get("instructions") or ""):
+                steps = [Say(words)]
+            else:
+                if not is_aside and options.get("input") is None:
+                    self._take_questions()
+                tools = self._offer(options).tools
+                async with aclosing(self._asking.answer(chat, options, tools)) as answer:
+                    async for part in answer:
+                        yield part
                 return
-            steps = self._decide(options)
         for step in steps:
             yield step
 
-    async def _ask_model(
-        self, chat: ChatModel, wish: str, options: JsonObject
-    ) -> AsyncGenerator[Step, None]:
-        """Let the language model answer all that was said and all that tools gave back."""
+    def _take_questions(self) -> None:
+        """All that was said and given back is in the conversation, which is answered now."""
         self._unanswered.clear()
         self._tool_outputs.clear()
         self._owes_answer = False
-        config = self._state.config
-        told = messages(config["instructions"], self._state.conversation.items, wish)
-        try:
-            async with aclosing(chat.answer(told, self._offer(options).tools)) as answer:
-                async for step in answer:
-                    yield step
-        except ChatFailed as error:
-            log.warning("! the language model did not answer", reason=str(error))
-            for step in self._state.mind.trouble():
-                yield step
 
     def _decide(self, options: JsonObject) -> list[Step]:
         mind = self._state.mind
@@ -300,9 +299,7 @@ class Answers:
             return self._decide_on_input(mind, options)
         said = " ".join(heard.text for heard in self._unanswered if heard.text)
         if call := self._demanded(self._offer(options), [said]):
-            self._unanswered.clear()
-            self._tool_outputs.clear()
-            self._owes_answer = False
+            self._take_questions()
             return [call]
         if self._tool_outputs:
             outputs, self._tool_outputs = self._tool_outputs, []
@@ -341,14 +338,11 @@ class Answers:
         self._asides[writer.id] = (writer, task)
 
     async def _produce_aside(self, writer: ResponseWriter, options: JsonObject) -> None:
-        instructions = options.get("instructions") or self._state.config["instructions"]
-        mind = Mind(self._state.engines.rulebook, instructions)
-        steps = self._decide_on_input(mind, options)
-        status, details = await self._carry_out(writer, _one_by_one(steps), options)
+        async with aclosing(self._steps(options, None, is_aside=True)) as coming:
+            status, details = await self._carry_out(writer, coming, options)
         self._asides.pop(writer.id, None)
         writer.finish(status, details)
 
-
-async def _one_by_one(steps: list[Step]) -> AsyncGenerator[Step, None]:
-    for step in steps:
-        yield step
+    def _decide_aside(self, options: JsonObject) -> list[Step]:
+        instructions = options.get("instructions") or self._state.config["instructions"]
+        return self._decide_on_input(Mind(self._state.engines.rulebook, instructions), options)

@@ -79,6 +79,7 @@ def _environment(settings: EmbeddedSettings) -> dict[str, str]:
     if settings.chat_url:
         environment["TRUNKLINE_EMBEDDED__CHAT_URL"] = settings.chat_url
         environment["TRUNKLINE_EMBEDDED__CHAT_MODEL"] = settings.chat_model
+        environment["TRUNKLINE_EMBEDDED__CHAT_TIMEOUT_S"] = str(settings.chat_timeout_s)
     if settings.chat_api_key is not None:
         key = settings.chat_api_key.get_secret_value()
         environment["TRUNKLINE_EMBEDDED__CHAT_API_KEY"] = key

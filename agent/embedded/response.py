@@ -169,13 +169,17 @@ class ResponseWriter:
         self._message = None
         self._close(item, status)
 
-    def call_tool(self, name: str, arguments: Mapping[str, Any]) -> None:
+    def call_tool(self, name: str, arguments: Mapping[str, Any] | str) -> None:
         """Write a whole function call.
+
+        Args:
+            name: The tool.
+            arguments: As text they go out as they are, even if they are no JSON.
 
         Raises:
             OutOfTokens: It would not be whole; nothing of it is written.
         """
-        text = json.dumps(arguments)
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
         if self.afford(name + text) < 1:
             raise OutOfTokens
         item: JsonObject = {

@@ -23,6 +23,9 @@ class EmbeddedSettings(BaseModel):
         "http://127.0.0.1:11434/v1; answers instead of the rules.",
     )
     chat_model: str = Field("default", min_length=1, description="As that server names it.")
+    chat_timeout_s: float = Field(
+        10, gt=0, le=120, description="How long a caller waits for its first, or its next, words."
+    )
     chat_api_key: SecretStr | None = Field(None, description="Only by environment.")
     api_key: SecretStr | None = Field(
         None, description="What clients must send as bearer; anyone may speak when absent."

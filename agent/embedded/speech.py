@@ -8,6 +8,7 @@ that came meanwhile, and the client tells by truncation what it has played.
 """
 
 import math
+from collections.abc import Iterable
 
 import structlog
 
@@ -36,15 +37,18 @@ class Speech:
 
     Attributes:
         has_begun: Audio went out already, which locks the voice.
+        heard: Of each item that was cut short, by id: the words that came before the cut.
     """
 
     def __init__(self, state: State, ears: Ears, *, in_events: bool) -> None:
         self.has_begun = False
+        self.heard: dict[str, str] = {}
         self._state = state
         self._ears = ears
         self._in_events = in_events
         self._mouth = Mouth()
         self._spoken_ms: dict[str, int] = {}
+        self._sentences: dict[str, list[tuple[str, int]]] = {}
         self._playing_until_ms = 0
 
     @property
@@ -79,6 +83,8 @@ class Speech:
                     pcm = PAUSE_BETWEEN_SENTENCES + pcm
             share = writer.afford(sentence, len(pcm) // _BYTES_PER_MS)
             if pcm:
+                spoken = (sentence, len(pcm) // _BYTES_PER_MS)
+                self._sentences.setdefault(item_id, []).append(spoken)
                 self._voice(writer, item_id, pcm[: int(share * len(pcm)) // 2 * 2])
             said = _deltas(sentence, is_first=is_first)
             for delta in said[: math.ceil(share * len(said))]:
@@ -86,6 +92,20 @@ class Speech:
             if share < 1:
                 raise OutOfTokens
             is_first = False
+
+    def write(self, writer: ResponseWriter, text: str) -> None:
+        """Write more of a response's message, every character as it is.
+
+        Raises:
+            OutOfTokens: Its `max_output_tokens` are spent; what fitted was written.
+        """
+        if writer.message_id is None:
+            writer.begin_message()
+        share = writer.afford(text)
+        if fitting := text[: math.ceil(share * len(text))]:
+            writer.delta(fitting)
+        if share < 1:
+            raise OutOfTokens
 
     def _speaker(self, voice: object) -> str:
         """The voice wished for; another when it is none of ours."""
@@ -172,6 +192,7 @@ class Speech:
         item = self._state.conversation.get(item_id)
         item["content"] = [{"type": "output_audio", "transcript": ""}]
         self._spoken_ms[item_id] = end_ms
+        self.heard[item_id] = words_until(self._sentences.get(item_id, ()), end_ms)
         self._state.emit(
             {
                 "type": "conversation.item.truncated",
@@ -180,6 +201,22 @@ class Speech:
                 "audio_end_ms": end_ms,
             }
         )
+
+
+def words_until(spoken: Iterable[tuple[str, int]], end_ms: int) -> str:
+    """Find the words that were spoken before a moment.
+
+    Args:
+        spoken: Sentences, and how long each took.
+        end_ms: From the beginning of the first.
+    """
+    told: list[str] = []
+    for sentence, duration_ms in spoken:
+        words = sentence.split()
+        share = min(1.0, max(0, end_ms) / duration_ms) if duration_ms else 1.0
+        told += words[: int(share * len(words))]
+        end_ms -= duration_ms
+    return " ".join(told)
 
 
 def _deltas(sentence: str, *, is_first: bool) -> list[str]:

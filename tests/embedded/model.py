@@ -1,7 +1,7 @@
 """A language model's stand-in: chat completions on a real port, with a script.
 
-Each request is kept and answered with the next `answer`: lines of the event
-stream, a status, or a stall.
+Each request is kept and answered with the next `answer`: a status, or lines of
+the event stream, among which it may stall, die or give mere signs of life.
 """
 
 import asyncio
@@ -16,23 +16,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-STALL = "stall"
+STALL, DIE, PING = "stall", "die", "ping"
 
 
 def words(*texts: str) -> list[str]:
     """The stream of an answer in words."""
-    return [_chunk({"content": text}) for text in texts] + ["data: [DONE]"]
+    return [chunk({"content": text}) for text in texts] + ["data: [DONE]"]
 
 
 def call(name: str, *arguments: str) -> list[str]:
     """The stream of a tool call whose arguments come in pieces."""
     first = {"index": 0, "id": "call_1", "function": {"name": name, "arguments": ""}}
     pieces = [{"index": 0, "function": {"arguments": piece}} for piece in arguments]
-    return [_chunk({"tool_calls": [piece]}) for piece in (first, *pieces)] + ["data: [DONE]"]
+    return [chunk({"tool_calls": [piece]}) for piece in (first, *pieces)] + ["data: [DONE]"]
 
 
-def _chunk(delta: dict[str, Any]) -> str:
-    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta}]})}"
+def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
+    """One line of the stream."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return f"data: {json.dumps({'choices': [choice]})}"
 
 
 class ModelServer:
@@ -59,6 +61,11 @@ class ModelServer:
             for line in lines:
                 if line == STALL:
                     await asyncio.Event().wait()
+                while line == PING:
+                    yield ": still here\n\n"
+                    await asyncio.sleep(0.02)
+                if line == DIE:
+                    raise ConnectionAbortedError
                 yield f"{line}\n\n"
         except asyncio.CancelledError:
             self.hung_up.set()
