@@ -17,8 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.measure import cpu_s, keep, machine, percentile, rss_mb
+from tests.fakes.realtime import realtime
 from tests.fakes.trunkline import Served, plain_environment, serving
 
 SAY = ("When are you open on Saturday?", "What kinds of bread do you sell?")
 MEDIA_S = 20
 WARM_UP_S = 4
+ECHO = Path(__file__).parents[1] / "data" / "scripts" / "echo.yaml"
 
 
 def start(served: Served, module: str, *arguments: str) -> subprocess.Popen[str]:
@@ -79,30 +80,12 @@ def conversation(at_once: int, rounds: int) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def echoing_peer() -> Iterator[str]:
-    """A Realtime peer that sends back what it hears, in a process of its own."""
-    peer = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.realtime_api", "--port", "0", "--echo"],
-        env=plain_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert peer.stdout is not None
-    try:
-        yield json.loads(peer.stdout.readline())["url"]
-    finally:
-        peer.terminate()
-        peer.wait(10)
-        peer.stdout.close()
-
-
 def media(calls: int) -> dict[str, Any]:
     """Talk through an echo; measure the program's own CPU and the way there and back."""
-    with echoing_peer() as url, tempfile.TemporaryDirectory() as folder:
+    with realtime("--script", str(ECHO)) as peer, tempfile.TemporaryDirectory() as folder:
         environment = {
             "TRUNKLINE_REALTIME__PROVIDER": "openai",
-            "TRUNKLINE_REALTIME__BASE_URL": url,
+            "TRUNKLINE_REALTIME__BASE_URL": peer.url,
             "OPENAI_API_KEY": "bench",
         }
         with serving(Path(folder), environment=environment) as served:

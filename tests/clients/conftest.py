@@ -3,6 +3,6 @@
 `make test` installs what they need beyond Python's own requirements: npm and Chromium.
 """
 
-from tests.embedded.conftest import engines, server, settings, url, voice
+from tests.embedded.conftest import server, settings, url, voice
 
-__all__ = ["engines", "server", "settings", "url", "voice"]
+__all__ = ["server", "settings", "url", "voice"]

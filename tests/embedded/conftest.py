@@ -1,7 +1,7 @@
-"""The embedded server on a real port, its engines loaded once for all tests."""
+"""The embedded server on a real port."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import uvicorn
@@ -10,13 +10,6 @@ from agent.embedded.engines import Engines
 from agent.embedded.server import RealtimeServer, web_config
 from agent.embedded.settings import EmbeddedSettings
 from agent.embedded.voice import Voice
-
-
-@pytest.fixture(scope="session")
-def engines() -> Iterator[Engines]:
-    loaded = Engines(EmbeddedSettings())
-    yield loaded
-    loaded.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Whatever the far end does, the caller gets a plain answer, the log a reason, and nothing leaks.
 
-The whole program runs in its own process; the Realtime API with bad manners is the
-test's; the telephone is one UDP socket.
+The whole program runs in its own process; the Realtime API is the embedded server with
+a script, in the test's; the telephone is one UDP socket.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.realtime_api import KEY, FakeRealtimeApi, Manners, open_fake, tone
+from agent.embedded.engines import Engines
+from tests.embedded.scripted import KEY, QUIET, FarEnd, scripted
 from tests.fakes.trunkline import Served, serving
 from tests.sip.wire import Phone, phone, rtp_target, sdp
 
@@ -36,14 +37,17 @@ def environment(url: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def program(
-    folder: Path, manners: Manners, extra: dict[str, str] | None = None
-) -> AsyncIterator[tuple[Served, FakeRealtimeApi]]:
-    """The program and its far end."""
-    async with open_fake(manners) as api:
-        started = serving(folder, environment=environment(api.url) | (extra or {}))
+    folder: Path,
+    engines: Engines,
+    script: dict[str, Any] | None = None,
+    extra: dict[str, str] | None = None,
+) -> AsyncIterator[tuple[Served, FarEnd]]:
+    """The program and its far end, which says nothing unless a script tells what."""
+    async with scripted(engines, QUIET | (script or {})) as far:
+        started = serving(folder, environment=environment(far.url) | (extra or {}))
         served = await asyncio.to_thread(started.__enter__)
         try:
-            yield served, api
+            yield served, far
         finally:
             await asyncio.to_thread(started.__exit__, None, None, None)
 
@@ -83,32 +87,43 @@ def refused_call(served: Served) -> tuple[int, str | None]:
         return answer.status, answer.header("Retry-After")
 
 
+def ignored(kind: str) -> dict[str, Any]:
+    return {"faults": [{"at": kind, "do": "ignore"}]}
+
+
 @pytest.mark.parametrize(
-    ("manners", "reason", "retry_after"),
+    ("script", "reason", "retry_after"),
     [
-        pytest.param(Manners(key="other"), "OPENAI_API_KEY", None, id="401"),
         pytest.param(
-            Manners(status=429, headers={"Retry-After": "17"}),
+            {"offers": [{"status": 401, "error": {"code": "invalid_api_key"}}]},
+            "OPENAI_API_KEY",
+            None,
+            id="401",
+        ),
+        pytest.param(
+            {"offers": [{"status": 429, "headers": {"Retry-After": 17}}]},
             "rate limit",
             "17",
             id="429, Retry-After",
         ),
-        pytest.param(Manners(status=500), "500", None, id="500"),
-        pytest.param(Manners(delay_s=30), "did not answer within 2 s", None, id="no reply"),
-        pytest.param(Manners(answer=lambda _: "v=0 nonsense"), "SDP", None, id="nonsense SDP"),
+        pytest.param({"offers": [{"status": 500}]}, "500", None, id="500"),
         pytest.param(
-            Manners(channel=False), "data channel did not open within 2 s", None, id="no channel"
+            {"offers": [{"silent": True}]}, "did not answer within 2 s", None, id="no reply"
+        ),
+        pytest.param({"offers": [{"answer": "v=0 nonsense"}]}, "SDP", None, id="nonsense SDP"),
+        pytest.param(
+            {"channel": False}, "data channel did not open within 2 s", None, id="no channel"
         ),
         pytest.param(
-            Manners(acknowledge=False), "not acknowledged within 2 s", None, id="no session"
+            ignored("session.update"), "not acknowledged within 2 s", None, id="no session"
         ),
     ],
 )
 async def test_no_session_no_answer(
-    tmp_path: Path, manners: Manners, reason: str, retry_after: str | None
+    tmp_path: Path, engines: Engines, script: dict[str, Any], reason: str, retry_after: str | None
 ) -> None:
     """It rings, then 503 with Retry-After; the log says why; the next call is treated alike."""
-    async with program(tmp_path, manners) as (served, _):
+    async with program(tmp_path, engines, script) as (served, _):
         before: dict[str, float] = {}
         for number in range(3):
             status, wait_s = await asyncio.to_thread(refused_call, served)
@@ -126,10 +141,10 @@ async def test_no_session_no_answer(
         assert call["answered_at"] is None
 
 
-async def test_nobody_listens_at_the_realtime_address(tmp_path: Path) -> None:
+async def test_nobody_listens_at_the_realtime_address(tmp_path: Path, engines: Engines) -> None:
     """An unreachable API is named, at once."""
-    async with open_fake(Manners()) as api:
-        url = api.url
+    async with scripted(engines, QUIET) as far:
+        url = far.url
     with serving(tmp_path, environment=environment(url)) as served:
         status, wait_s = await asyncio.to_thread(refused_call, served)
         call = served.wait_for_calls(1)[0]
@@ -143,24 +158,34 @@ def answered(served: Served, caller: Phone) -> tuple[str, int]:
     return rtp_target(caller.invite())
 
 
-async def test_odd_events_do_not_end_a_call(tmp_path: Path) -> None:
+ODD: list[dict[str, Any]] = [
+    {"text": "not json"}, {"hex": "fffe"}, {"text": "[]"}, {"text": "null"},
+    {"text": '{"type":7}'}, {"event": {"type": "brand.new.event"}},
+    {"event": {"type": "response.created"}}, {"event": {"type": "response.done", "response": None}},
+    {"event": {"type": "error", "error": {"type": "x", "message": "odd"}}},
+    {"event": {"type": "x"}, "size_bytes": 200_000}, {"text": "[" * 5000},
+    {"event": {"type": "input_audio_buffer.speech_started", "event_id": "e", "item_id": "u1"}},
+    {"event": {"type": "input_audio_buffer.speech_started", "event_id": "e", "item_id": "u1"}},
+]  # fmt: skip
+
+
+def greets(tone_ms: int) -> dict[str, Any]:
+    """The greeting is one word, and its voice a tone."""
+    return {"turns": [{"answer": [_tone("Hello", tone_ms)]}]}
+
+
+def _tone(text: str, tone_ms: int) -> dict[str, Any]:
+    return {"say": text, "tone_hz": 440, "tone_ms": tone_ms}
+
+
+async def test_odd_events_do_not_end_a_call(tmp_path: Path, engines: Engines) -> None:
     """Garbage, unknown, oversized and duplicate events pass by; the conversation goes on."""
-    async with program(tmp_path, Manners()) as (served, api):
+    faults = [{"at": "response.create", "do": "send", **odd} for odd in ODD]
+    script = {**greets(400), "faults": faults}
+    async with program(tmp_path, engines, script) as (served, far):
         with phone(served.sip_port) as caller:
             target = await asyncio.to_thread(answered, served, caller)
-            session = await api.session()
-            await session.wait_for("response.create")
-            odd: list[Any] = [
-                "not json", b"\xff\xfe", "[]", "null", '{"type":7}', '{"type":"brand.new.event"}',
-                '{"type":"response.created"}', '{"type":"response.done","response":null}',
-                {"type": "error", "event_id": "e", "error": {"type": "x", "message": "odd"}},
-                '{"type":"x","pad":"' + "y" * 200_000 + '"}', "[" * 5000,
-                {"type": "input_audio_buffer.speech_started", "event_id": "e", "item_id": "u1"},
-                {"type": "input_audio_buffer.speech_started", "event_id": "e", "item_id": "u1"},
-            ]  # fmt: skip
-            for event in odd:
-                session.send(event)
-            await session.say(tone(400), "resp_1")
+            await far.sent("output_audio_buffer.stopped")
             await asyncio.to_thread(caller.talk, target, 25)
             heard = await asyncio.to_thread(caller.listen, 0.1)
             await asyncio.to_thread(caller.bye)
@@ -171,15 +196,14 @@ async def test_odd_events_do_not_end_a_call(tmp_path: Path) -> None:
     assert any(event["kind"] == "agent_error" for event in call["events"])
 
 
-async def test_the_far_end_vanishes(tmp_path: Path) -> None:
+async def test_the_far_end_goes(tmp_path: Path, engines: Engines) -> None:
     """A session that closes ends the call with BYE and a reason."""
-    async with program(tmp_path, Manners()) as (served, api):
+    script = {"faults": [{"at": "response.create", "do": "drop"}]}
+    async with program(tmp_path, engines, script) as (served, _):
         before: dict[str, float] = {}
         for number in range(2):
             with phone(served.sip_port) as caller:
                 await asyncio.to_thread(answered, served, caller)
-                session = await api.session()
-                await session.close()
                 bye = await asyncio.to_thread(caller.hear, "BYE", within_s=20)
                 caller.reply_ok(bye)
             call = (await asyncio.to_thread(served.wait_for_calls, number + 1))[0]
@@ -188,26 +212,25 @@ async def test_the_far_end_vanishes(tmp_path: Path) -> None:
     assert call["ending"]["by"] == "realtime"
 
 
-async def test_a_caller_who_sends_nothing(tmp_path: Path) -> None:
+async def test_a_caller_who_sends_nothing(tmp_path: Path, engines: Engines) -> None:
     """No RTP at all: the call is ended with that reason, and the Realtime session with it."""
-    async with program(tmp_path, Manners()) as (served, api):
+    async with program(tmp_path, engines) as (served, far):
         with phone(served.sip_port) as caller:
             await asyncio.to_thread(answered, served, caller)
-            session = await api.session()
             bye = await asyncio.to_thread(caller.hear, "BYE", within_s=10)
             caller.reply_ok(bye)
         call = (await asyncio.to_thread(served.wait_for_calls, 1))[0]
-        assert session.call_id in api.hung_up
+        assert far.hung_up == far.call_ids
     assert call["ending"] == {"by": "trunkline", "reason": "no audio from the caller for 2 s"}
 
 
-async def test_strangers_and_hostile_names(tmp_path: Path) -> None:
+async def test_strangers_and_hostile_names(tmp_path: Path, engines: Engines) -> None:
     """Header values that try to break out are stored as text; a foreign number is 404."""
     config = '[[routes]]\ndid = "+1555*"\nagent = "receptionist"\n'
     name = "\x1b[31m'; DROP TABLE calls;--<script>alert(1)</script>\u202e"
     (tmp_path / "trunkline.toml").write_text(config)
-    async with open_fake(Manners()) as api:
-        with serving(tmp_path, config, environment(api.url)) as served:
+    async with scripted(engines, QUIET) as far:
+        with serving(tmp_path, config, environment(far.url)) as served:
             with phone(served.sip_port, user="+4930") as caller:
                 caller.say("INVITE", sdp(caller.ip, caller.rtp_port))
                 assert (await asyncio.to_thread(caller.hear, 404)).status == 404
@@ -222,7 +245,7 @@ async def test_strangers_and_hostile_names(tmp_path: Path) -> None:
     assert all(char.isprintable() for char in calls[0]["caller_number"])
 
 
-async def test_twenty_calls_leave_nothing(tmp_path: Path) -> None:
+async def test_twenty_calls_leave_nothing(tmp_path: Path, engines: Engines) -> None:
     """Twenty calls, four at a time, ended in every way: all counts fall back."""
 
     def one_call(served: Served, number: int) -> None:
@@ -237,7 +260,7 @@ async def test_twenty_calls_leave_nothing(tmp_path: Path) -> None:
             caller.talk(target, 10)
             caller.bye()
 
-    async with program(tmp_path, Manners(reply=tone(200))) as (served, _):
+    async with program(tmp_path, engines, greets(200)) as (served, _):
         before: dict[str, float] = {}
         for batch in range(5):
             await asyncio.gather(
@@ -252,30 +275,28 @@ async def test_twenty_calls_leave_nothing(tmp_path: Path) -> None:
     assert {call["ending"]["reason"] for call in calls} <= {"hung up", "cancelled"}
 
 
-async def test_killed_in_mid_call(tmp_path: Path) -> None:
+async def test_killed_in_mid_call(tmp_path: Path, engines: Engines) -> None:
     """A process killed with -9 loses at most the last second, and leaves no call open."""
-    async with open_fake(Manners()) as api:
+    async with scripted(engines, greets(200)) as far:
         with (
-            serving(tmp_path, environment=environment(api.url)) as served,
+            serving(tmp_path, environment=environment(far.url)) as served,
             phone(served.sip_port) as caller,
         ):
             await asyncio.to_thread(caller.invite)
-            session = await api.session()
-            await session.wait_for("response.create")
-            await session.say(tone(200), "resp_1")
+            await far.sent("output_audio_buffer.stopped")
             await asyncio.sleep(1.2)
             os.kill(served.process.pid, signal.SIGKILL)
             served.process.wait()
-        with serving(tmp_path, environment=environment(api.url)) as served:
+        with serving(tmp_path, environment=environment(far.url)) as served:
             call = served.wait_for_calls(1)[0]
     assert call["ending"] == {"by": "trunkline", "reason": "process ended"}
     assert [turn["text"] for turn in call["turns"]] == ["Hello"]
 
 
-async def test_draining(tmp_path: Path) -> None:
+async def test_draining(tmp_path: Path, engines: Engines) -> None:
     """SIGTERM: new calls get 503, the running one is given its time, then ended; exit 0."""
     extra = {"TRUNKLINE_LIMITS__DRAIN_TIMEOUT_S": "2"}
-    async with program(tmp_path, Manners(), extra) as (served, _):
+    async with program(tmp_path, engines, extra=extra) as (served, _):
         with phone(served.sip_port) as caller, phone(served.sip_port) as late:
             await asyncio.to_thread(caller.invite)
             served.process.send_signal(signal.SIGTERM)
@@ -290,24 +311,23 @@ async def test_draining(tmp_path: Path) -> None:
         assert served.wait_for_calls(1)[0]["ending"]["reason"] == "shutting down"
 
 
-async def test_sighup_changes_who_answers(tmp_path: Path) -> None:
+async def test_sighup_changes_who_answers(tmp_path: Path, engines: Engines) -> None:
     """A new greeting needs no restart, and a broken file changes nothing."""
     greeting = '[[agents]]\nname = "a"\ngreeting = "%s"\n'
 
-    async def greeted(served: Served, api: FakeRealtimeApi) -> str:
+    async def greeted(served: Served, far: FarEnd) -> str:
         with phone(served.sip_port) as caller:
             await asyncio.to_thread(caller.invite)
-            session = await api.session()
-            event = await session.wait_for("response.create")
+            event = await far.received("response.create", len(far.call_ids))
             await asyncio.to_thread(caller.bye)
         return str(event["response"]["instructions"])
 
-    async with open_fake(Manners()) as api:
-        with serving(tmp_path, greeting % "One", environment(api.url)) as served:
-            assert "One" in await greeted(served, api)
+    async with scripted(engines, QUIET) as far:
+        with serving(tmp_path, greeting % "One", environment(far.url)) as served:
+            assert "One" in await greeted(served, far)
             for text, expected in ((greeting % "Two", "Two"), ("[broken", "Two")):
                 served.config.write_text(text)
                 served.process.send_signal(signal.SIGHUP)
                 await asyncio.sleep(0.5)
-                assert expected in await greeted(served, api)
+                assert expected in await greeted(served, far)
             assert "not reloaded" in served.stderr

@@ -3,11 +3,11 @@
 import asyncio
 import gc
 import os
-import re
 import struct
 import threading
+import wave
 from array import array
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from aioice import ice
 from aiortc import RTCPeerConnection
 from pydantic import SecretStr
 
-from agent.audio.frame import SILENCE, Frame
+from agent.audio.frame import FRAME_BYTES, SAMPLE_RATE_HZ, SILENCE, Frame
+from agent.audio.wav import tone
 from agent.call.events import (
     AgentGone,
     AgentInterrupted,
@@ -28,11 +29,13 @@ from agent.call.events import (
     CallerSpeechStarted,
     CallEvent,
     ResponseEnded,
+    ToolCallRequested,
 )
 from agent.call.ports import AgentLeg, AgentProfile, AgentUnavailable, CallOffer
+from agent.embedded.engines import Engines
 from agent.realtime.leg import RealtimeConnector, RealtimeLeg
 from agent.realtime.settings import RealtimeSettings
-from tests.fakes.realtime_api import KEY, FakeRealtimeApi, FakeSession, Manners, open_fake, tone
+from tests.embedded.scripted import KEY, QUIET, FarEnd, scripted
 
 PROFILE = AgentProfile("receptionist", "You answer the phone.", "Hello.", "marin")
 OFFER = CallOffer("call_1", "sip_1", "trunk", "100", "200", 0.0)
@@ -75,16 +78,29 @@ async def nothing_left() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def connected(
-    manners: Manners | None = None, *, fast: bool = True, timeout_s: float = 3.0
-) -> AsyncIterator[tuple[RealtimeLeg, FakeSession, FakeRealtimeApi]]:
-    """One open session against the fake, and the fake's side of it."""
+    engines: Engines,
+    script: dict[str, Any] | None = None,
+    *,
+    fast: bool = True,
+    timeout_s: float = 3.0,
+) -> AsyncIterator[tuple[RealtimeLeg, FarEnd]]:
+    """One open session with a far end that plays the script, or nothing."""
     async with (
         nothing_left(),
-        open_fake(manners) as api,
+        scripted(engines, QUIET | (script or {})) as far,
         httpx.AsyncClient() as client,
-        connector(api.url, client, fast=fast, timeout_s=timeout_s).open(PROFILE, OFFER) as leg,
+        connector(far.url, client, fast=fast, timeout_s=timeout_s).open(PROFILE, OFFER) as leg,
     ):
-        yield leg, await api.session(), api
+        yield leg, far
+
+
+def says(text: str, tone_ms: int, tone_hz: int = 440) -> dict[str, Any]:
+    """One turn's answer: these words, and a tone for a voice."""
+    return {"answer": [{"say": text, "tone_hz": tone_hz, "tone_ms": tone_ms}]}
+
+
+def frames(pcm: bytes) -> list[Frame]:
+    return [pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES)]
 
 
 def connector(
@@ -95,18 +111,20 @@ def connector(
 
 
 class Ear:
-    """The phone's clock for one leg: reads (and writes) a frame every 20 ms."""
+    """The phone's clock for one leg: reads a frame every 20 ms, and writes one."""
 
-    def __init__(self, leg: AgentLeg, mouth: Frame = SILENCE) -> None:
+    def __init__(self, leg: AgentLeg, mouth: Sequence[Frame] = ()) -> None:
         self.heard: list[Frame] = []
         self._leg = leg
-        self._mouth = mouth
+        self._mouth = list(mouth)
 
-    async def listen(self, frames: int) -> None:
+    async def listen(self, count: int, *, writes: bool = True) -> None:
+        """Go on for so many frames; silence is written after what is to be said."""
         loop = asyncio.get_running_loop()
         due_s = loop.time()
-        for _ in range(frames):
-            self._leg.write_frame(self._mouth)
+        for _ in range(count):
+            if writes:
+                self._leg.write_frame(self._mouth.pop(0) if self._mouth else SILENCE)
             self.heard.append(self._leg.read_frame())
             due_s += FRAME_S
             await asyncio.sleep(max(0.0, due_s - loop.time()))
@@ -127,6 +145,16 @@ def loudness(frame: Frame) -> int:
     return max(abs(v) for v in array("h", frame))
 
 
+async def events_until(leg: AgentLeg, kind: type[CallEvent]) -> list[CallEvent]:
+    seen: list[CallEvent] = []
+    async with asyncio.timeout(5):
+        async for event in leg.events():
+            seen.append(event)
+            if isinstance(event, kind):
+                break
+    return seen
+
+
 async def next_event(leg: AgentLeg, kind: type[CallEvent]) -> CallEvent:
     async with asyncio.timeout(3):
         async for event in leg.events():
@@ -136,37 +164,59 @@ async def next_event(leg: AgentLeg, kind: type[CallEvent]) -> CallEvent:
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast path", "semi-public path"])
-async def test_hear_and_speak(fast: bool) -> None:
-    """The caller's voice arrives, the agent's comes back, and the session is hung up at the end."""
-    async with connected(Manners(reply=tone(300)), fast=fast) as (leg, session, api):
-        assert leg.realtime_call_id == session.call_id
-        assert session.model_session == {"type": "realtime", "model": "gpt-realtime-2.1"}
-        assert session.received[0]["type"] == "session.update"
+async def test_hear_and_speak(engines: Engines, fast: bool) -> None:
+    """The agent's voice arrives with all its facts, and the session is hung up at the end."""
+    async with connected(engines, {"turns": [says("Hello", 300)]}, fast=fast) as (leg, far):
+        assert [leg.realtime_call_id] == far.call_ids
+        assert far.trace[0]["session"]["model"] == "gpt-realtime-2.1"
+        assert next(r["event"]["type"] for r in far.trace if r["what"] == "received") == (
+            "session.update"
+        )
         leg.greet("Hello.")
-        ear = Ear(leg, tone(20)[0])
-        await ear.listen(40)
-        await session.wait_heard(35)
-        assert loudness(session.heard[20]) > 3000
-        assert 15 <= len(ear.voiced) <= 20
+        ear = Ear(leg)
+        await ear.listen_until(lambda: len(ear.voiced) >= 15)
+        await ear.listen(8)
+        assert len(ear.voiced) <= 20
         assert leg.quality()["fast_path"] is fast
         assert leg.quality()["lost"] == 0
-        events = leg.events()
-        seen = [await anext(events) for _ in range(8)]
-        assert AgentText("item_resp_1", "resp_1", "Hello") in seen
-        assert seen[-1] == AgentSpoke("resp_1")
-    assert api.hung_up == [leg.realtime_call_id]
+        usage = (await far.sent("response.done"))["response"]["usage"]
+        assert leg.usage == {name: usage[name] for name in ("input_tokens", "output_tokens")}
+        seen = await events_until(leg, AgentSpoke)
+        [response_id] = {event.response_id for event in seen if isinstance(event, AgentSpeaking)}
+        assert seen[-1] == AgentSpoke(response_id)
+        assert "Hello" in [event.text for event in seen if isinstance(event, AgentText)]
+    assert far.hung_up == [leg.realtime_call_id]
 
 
-async def test_the_first_syllable_is_whole() -> None:
+@pytest.mark.parametrize("fast", [True, False], ids=["fast path", "semi-public path"])
+async def test_the_caller_is_heard_as_they_spoke(engines: Engines, fast: bool) -> None:
+    """What the caller says is there, loud and whole: a far end that echoes gives it back."""
+    spoken = tone(440, 700)
+    async with connected(engines, {"echo": True}, fast=fast) as (leg, far):
+        ear = Ear(leg, frames(spoken))
+        await ear.listen_until(lambda: len(ear.voiced) >= 30)
+        start = next(i for i, frame in enumerate(ear.heard) if loudness(frame) > 500)
+        assert all(loudness(frame) > 3000 for frame in ear.heard[start + 2 : start + 30])
+    assert far.trace[-1]["packets_received"] >= 30
+
+
+async def test_the_first_syllable_is_whole(engines: Engines, tmp_path: Path) -> None:
     """The first 100 ms of the greeting are at the ear as they were spoken."""
     # A click at once and then rising tones: a missing or repeated frame would show.
-    greeting = [frame for step in range(10) for frame in tone(20, hz=200.0 + 100 * step)]
-    async with connected(Manners(reply=greeting)) as (leg, _, _):
+    greeting = b"".join(tone(200.0 + 100 * step, 20) for step in range(10))
+    file = tmp_path / "rising.wav"
+    with wave.open(str(file), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(SAMPLE_RATE_HZ)
+        sound.writeframes(greeting)
+    script = {"turns": [{"answer": [{"say": "Hello.", "wav": str(file)}]}]}
+    async with connected(engines, script) as (leg, _):
         leg.greet("Hello.")
         ear = Ear(leg)
         await ear.listen_until(lambda: len(ear.voiced) >= 9)
         start = next(i for i, frame in enumerate(ear.heard) if loudness(frame) > 500)
-        original = array("h", b"".join(greeting[:5]))
+        original = array("h", greeting[: 5 * FRAME_BYTES])
         heard = array("h", b"".join(ear.heard[start : start + 6]))
         best = max(
             correlation(original, heard[delay : delay + len(original)]) for delay in range(120)
@@ -180,16 +230,17 @@ def correlation(a: "array[int]", b: "array[int]") -> float:
     return dot / size if size else 0.0
 
 
-async def test_a_bad_network_is_not_heard() -> None:
+async def test_a_bad_network_is_not_heard(engines: Engines) -> None:
     """Lost, repeated and reordered packets: the tone goes on, and the delay does not grow."""
-    manners = Manners(
-        lose=frozenset({20, 40}), duplicate=frozenset({25, 26}), swap=frozenset({30, 50})
-    )
-    async with connected(manners) as (leg, session, _):
-        ear = Ear(leg)
-        playing = asyncio.create_task(session.play(tone(1600)))
-        await ear.listen(95)
-        await playing
+    bad = [
+        {"at": "session.created", "do": "lose", "packets": [20, 40]},
+        {"at": "session.created", "do": "duplicate", "packets": [25, 26]},
+        {"at": "session.created", "do": "reorder", "packets": [30, 50]},
+    ]
+    async with connected(engines, {"echo": True, "faults": bad}) as (leg, _):
+        ear = Ear(leg, frames(tone(440, 1600)))
+        await ear.listen(80)
+        await ear.listen(15, writes=False)
         quality = leg.quality()
         # A swapped packet that just missed its read is concealed, and then late.
         assert quality["lost"] in (2, 3, 4)
@@ -200,34 +251,38 @@ async def test_a_bad_network_is_not_heard() -> None:
         assert leg.buffered_ms() == 0
 
 
-async def test_barge_in_cuts_the_tail_and_not_the_next_word() -> None:
+async def test_barge_in_cuts_the_tail_and_not_the_next_word(engines: Engines) -> None:
     """After flush nothing of the interrupted response is heard, and the next one from its start."""
-    async with connected() as (leg, session, _):
+    spoken: dict[str, Any] = {"type": "input_audio_buffer.speech_started", "item_id": "u1"}
+    script = {
+        "turns": [says("One.", 2000), says("Two.", 200, 600)],
+        "faults": [{"at": "cue.talk", "do": "send", "event": {"audio_start_ms": 0, **spoken}}],
+    }
+    async with connected(engines, script) as (leg, far):
         ear = Ear(leg)
-        speaking = asyncio.create_task(session.say(tone(2000), "resp_1"))
+        leg.greet("Hello.")
         await ear.listen_until(lambda: len(ear.voiced) > 5)
-        session.send({"type": "input_audio_buffer.speech_started", "item_id": "u1"})
+        await far.cue("talk")
         assert await next_event(leg, CallerSpeechStarted) == CallerSpeechStarted("u1")
         leg.flush()
         ear.heard.clear()
         await ear.listen(5)
         assert ear.voiced == []
-        speaking.cancel()
-        session.send({"type": "output_audio_buffer.cleared", "response_id": "resp_1"})
-        assert await next_event(leg, AgentInterrupted) == AgentInterrupted("resp_1")
+        await far.command(type="output_audio_buffer.clear")
+        cut = await far.sent("output_audio_buffer.cleared")
+        assert await next_event(leg, AgentInterrupted) == AgentInterrupted(cut["response_id"])
         leg.flush()
-        answering = asyncio.create_task(session.say(tone(200, hz=600), "resp_2"))
-        await ear.listen(20)
-        await answering
-        assert len(ear.voiced) >= 10
+        await far.command(type="response.create")
+        await ear.listen_until(lambda: len(ear.voiced) >= 10)
+        await ear.listen(10)
         assert leg.buffered_ms() == 0
 
 
-async def test_the_tail_of_an_interrupted_response_ends_by_itself() -> None:
+async def test_the_tail_of_an_interrupted_response_ends_by_itself(engines: Engines) -> None:
     """A far end that never says it stopped is heard again after 300 ms."""
-    async with connected() as (leg, session, _):
+    async with connected(engines, {"turns": [says("One.", 1500)]}) as (leg, _):
         ear = Ear(leg)
-        speaking = asyncio.create_task(session.say(tone(1500), "resp_1"))
+        leg.greet("Hello.")
         await ear.listen_until(lambda: len(ear.voiced) > 3)
         await next_event(leg, AgentSpeaking)
         leg.flush()
@@ -236,93 +291,66 @@ async def test_the_tail_of_an_interrupted_response_ends_by_itself() -> None:
         assert ear.voiced == []
         await ear.listen(20)
         assert len(ear.voiced) > 10
-        speaking.cancel()
 
 
-async def test_an_interrupted_agent_is_told_so_and_not_heard_again() -> None:
-    """The call stops it: silence with the next frame, however long the far end goes on."""
-    async with connected() as (leg, session, _):
-        ear = Ear(leg)
-        speaking = asyncio.create_task(session.say(tone(2000), "resp_1"))
-        await ear.listen_until(lambda: len(ear.voiced) > 5)
-        leg.interrupt()
-        ear.heard.clear()
-        await ear.listen(25)
-        assert ear.voiced == []
-        await session.wait_for("output_audio_buffer.clear")
-        speaking.cancel()
-        session.send({"type": "output_audio_buffer.cleared", "response_id": "resp_1"})
-        assert await next_event(leg, AgentInterrupted) == AgentInterrupted("resp_1")
+def altered(find: str, put: str = "") -> dict[str, Any]:
+    return {"offers": [{"alter": [{"find": find, "put": put}]}]}
 
 
-async def test_a_held_agent_is_silent_and_has_spoken_when_the_ear_has_it() -> None:
-    """What waits is heard after the hold, and only then the agent has spoken."""
-    async with connected() as (leg, session, _):
-        ear = Ear(leg)
-        speaking = asyncio.create_task(session.say(tone(600), "resp_1"))
-        await ear.listen_until(lambda: len(ear.voiced) > 5)
-        leg.hold(True)
-        before = len(ear.voiced)
-        await speaking
-        await ear.listen(5)
-        assert len(ear.voiced) == before
-        leg.hold(False)
-        events = leg.events()
-        told = asyncio.create_task(anext(e async for e in events if isinstance(e, AgentSpoke)))
-        await asyncio.sleep(0)
-        assert not told.done()
-        await ear.listen_until(told.done)
-        assert len(ear.voiced) >= 29
-        assert leg.buffered_ms() == 0
+def refused(status: int, **manners: Any) -> dict[str, Any]:
+    return {"offers": [{"status": status, **manners}]}
 
 
 FAULTS = [
-    pytest.param(Manners(key="another"), "the API key was refused", 60, id="401"),
     pytest.param(
-        Manners(status=429, headers={"Retry-After": "7"}), "rate limit is reached", 7, id="429"
+        refused(401, error={"code": "invalid_api_key"}), "the API key was refused", 60, id="401"
     ),
-    pytest.param(Manners(status=500), "failed with status 500", 5, id="500"),
+    pytest.param(refused(429, headers={"Retry-After": 7}), "rate limit is reached", 7, id="429"),
+    pytest.param(refused(500), "failed with status 500", 5, id="500"),
     pytest.param(
-        Manners(status=400, error={"message": "Bad offer."}), "session: Bad offer.", 60, id="400"
+        refused(400, error={"message": "Bad offer."}), "session: Bad offer.", 60, id="400"
     ),
-    pytest.param(Manners(delay_s=9), "did not answer", 5, id="never answers"),
-    pytest.param(Manners(answer=lambda _: "<html>"), "no SDP", 5, id="no SDP"),
-    pytest.param(Manners(answer=lambda _: "v=0\r\nnonsense"), "makes no sense", 5, id="nonsense"),
+    pytest.param({"offers": [{"silent": True}]}, "did not answer", 5, id="never answers"),
+    pytest.param({"offers": [{"answer": "<html>"}]}, "no SDP", 5, id="no SDP"),
+    pytest.param({"offers": [{"answer": "v=0\r\nnonsense"}]}, "makes no sense", 5, id="nonsense"),
+    pytest.param(altered("a=ice-pwd", "a=x"), "makes no sense", 5, id="no ICE password"),
     pytest.param(
-        Manners(answer=lambda sdp: sdp.replace("a=ice-pwd", "a=x")),
-        "makes no sense",
-        5,
-        id="no ICE password",
-    ),
-    pytest.param(
-        Manners(answer=lambda sdp: re.sub(r"(a=fingerprint:\S+ )\S\S", r"\g<1>00", sdp)),
+        altered(r"(a=fingerprint:\S+ )\S\S", r"\g<1>00"),
         "connection failed",
         5,
         id="another certificate",
     ),
     pytest.param(
-        Manners(answer=lambda sdp: re.sub(r"a=ice-pwd:.{8}", "a=ice-pwd:AAAAAAAA", sdp)),
+        altered("a=ice-pwd:.{8}", "a=ice-pwd:AAAAAAAA"),
         "no way through",
         5,
         id="no way through",
     ),
     pytest.param(
-        Manners(answer=lambda sdp: sdp[: sdp.index("m=application")]),
-        "makes no sense",
-        5,
-        id="no data channel in the answer",
+        altered("(?s)m=application.*"), "makes no sense", 5, id="no data channel in the answer"
     ),
     pytest.param(
-        Manners(channel=False),
+        {"channel": False},
         "the data channel did not open within 1 s",
         5,
         id="the data channel never opens",
     ),
     pytest.param(
-        Manners(acknowledge=False), "were not acknowledged within", 5, id="not acknowledged"
+        {"faults": [{"at": "session.update", "do": "ignore"}]},
+        "were not acknowledged within",
+        5,
+        id="not acknowledged",
     ),
     pytest.param(
-        Manners(refuse_session={"code": "invalid_value", "message": "No such voice."}),
+        {
+            "faults": [
+                {
+                    "at": "session.update",
+                    "do": "refuse",
+                    "error": {"code": "invalid_value", "message": "No such voice."},
+                }
+            ]
+        },
         "the session was refused: No such voice.",
         60,
         id="session refused",
@@ -330,11 +358,13 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("manners", "reason", "retry_after_s"), FAULTS)
-async def test_no_session(manners: Manners, reason: str, retry_after_s: int) -> None:
+@pytest.mark.parametrize(("script", "reason", "retry_after_s"), FAULTS)
+async def test_no_session(
+    engines: Engines, script: dict[str, Any], reason: str, retry_after_s: int
+) -> None:
     """Whatever goes wrong while opening has a plain reason, and nothing is left behind."""
     with pytest.raises(AgentUnavailable) as caught:
-        async with connected(manners, timeout_s=1.0):
+        async with connected(engines, script, timeout_s=1.0):
             pass
     assert reason in caught.value.reason
     assert caught.value.retry_after_s == retry_after_s
@@ -349,111 +379,107 @@ async def test_nobody_listens() -> None:
                 pass
 
 
-async def test_a_caller_who_gives_up_while_it_opens() -> None:
+async def test_a_caller_who_gives_up_while_it_opens(engines: Engines) -> None:
     """CANCEL during the ringing: the opening is cancelled, and nothing is left behind."""
-    async with nothing_left(), open_fake(Manners(acknowledge=False)) as api:
-        async with httpx.AsyncClient() as client:
+    script = {"faults": [{"at": "session.update", "do": "ignore"}]}
+    async with nothing_left(), scripted(engines, script) as far, httpx.AsyncClient() as client:
 
-            async def ring() -> None:
-                async with connector(api.url, client).open(PROFILE, OFFER):
-                    pass
+        async def ring() -> None:
+            async with connector(far.url, client).open(PROFILE, OFFER):
+                pass
 
-            ringing = asyncio.create_task(ring())
-            session = await api.session()
-            await session.wait_for("session.update")
-            ringing.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await ringing
-        assert api.hung_up == [session.call_id]
+        ringing = asyncio.create_task(ring())
+        await far.received("session.update")
+        ringing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ringing
+        assert far.hung_up == far.call_ids
 
 
-async def test_without_location() -> None:
+async def test_without_location(engines: Engines) -> None:
     """A far end that does not name the call is served all the same, and not hung up."""
-    async with connected(Manners(location=False)) as (leg, _, api):
+    async with connected(engines, {"offers": [{"location": False}]}) as (leg, far):
         assert leg.realtime_call_id == ""
-    assert api.hung_up == []
+    assert far.hung_up == []
 
 
-def like_openai(sdp: str) -> str:
-    """Dress an answer as the service's: ice-lite, one fingerprint, odd candidates, more codecs."""
-    lines = []
-    for line in sdp.splitlines():
-        if line.startswith("m=audio"):
-            line += " 0 8"
-        if line.startswith(("a=fingerprint:sha-384", "a=fingerprint:sha-512")):
-            continue
-        if line.startswith("a=end-of-candidates"):
-            continue
-        if line.startswith("a=candidate") and " udp " in line:
-            tcp = line.replace(" udp ", " tcp ").replace("typ host", "typ host tcptype passive")
-            lines += [f"{line} ufrag Ab/cd1", f"{tcp} ufrag Ab/cd1"]
-            continue
-        lines.append(line)
-    return "\r\n".join(lines) + "\r\n"
+LIKE_OPENAI = [
+    ("^(m=audio.*?)(\r?)$", r"\1 0 8\2"),
+    (r"^a=fingerprint:sha-(384|512).*\n", ""),
+    (r"^a=end-of-candidates.*\n", ""),
+    (
+        r"^(a=candidate.*) udp (.*typ host)(.*?)\r\n",
+        r"\1 udp \2\3 ufrag Ab/cd1\r\n\1 tcp \2 tcptype passive\3 ufrag Ab/cd1\r\n",
+    ),
+]
+"""An answer dressed as the service's: one fingerprint, odd candidates, more codecs."""
 
 
-async def test_an_answer_like_the_service_gives() -> None:
+async def test_an_answer_like_the_service_gives(engines: Engines) -> None:
     """Static payload types without rtpmap, TCP candidates and a ufrag behind them do not matter."""
-    async with connected(Manners(answer=like_openai)) as (leg, session, _):
-        await Ear(leg, tone(20)[0]).listen(10)
-        await session.wait_heard(5)
+    alter = [{"find": find, "put": put} for find, put in LIKE_OPENAI]
+    async with connected(engines, {"echo": True, "offers": [{"alter": alter}]}) as (leg, _):
+        ear = Ear(leg, frames(tone(440, 1000)))
+        await ear.listen_until(lambda: len(ear.voiced) > 5)
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        pytest.param(b"\xff\xfe\x00", id="not UTF-8"),
-        pytest.param("not json", id="not JSON"),
-        pytest.param('{"type":"brand.new.event"}', id="unknown"),
-        pytest.param('{"type":"x","pad":"' + "x" * 200_000 + '"}', id="200 kB"),
-        pytest.param("[" * 50_000, id="deep"),
-        pytest.param('{"type":"response.created","response":null}', id="null"),
-        pytest.param('{"type":"session.updated","session":{}}', id="repeated"),
+        pytest.param({"hex": "fffe00"}, id="not UTF-8"),
+        pytest.param({"text": "not json"}, id="not JSON"),
+        pytest.param({"event": {"type": "brand.new.event"}}, id="unknown"),
+        pytest.param({"event": {"type": "x"}, "size_bytes": 200_000}, id="200 kB"),
+        pytest.param({"text": "[" * 50_000}, id="deep"),
+        pytest.param({"event": {"type": "response.created", "response": None}}, id="null"),
+        pytest.param({"event": {"type": "session.updated", "session": {}}}, id="repeated"),
     ],
 )
-async def test_odd_messages_do_not_end_the_call(message: str | bytes) -> None:
+async def test_odd_messages_do_not_end_the_call(engines: Engines, message: dict[str, Any]) -> None:
     """Garbage on the channel is counted; the conversation goes on."""
-    async with connected() as (leg, session, _):
-        session.send(message)
-        session.send({"type": "output_audio_buffer.started", "response_id": "r1"})
+    speaking = {"type": "output_audio_buffer.started", "response_id": "r1"}
+    faults = [
+        {"at": "session.updated", "do": "send", **message},
+        {"at": "session.updated", "do": "send", "event": speaking},
+    ]
+    async with connected(engines, {"faults": faults}) as (leg, _):
         assert await next_event(leg, AgentSpeaking) == AgentSpeaking("r1")
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast path", "semi-public path"])
-async def test_the_far_end_goes(fast: bool) -> None:
+async def test_the_far_end_goes(engines: Engines, fast: bool) -> None:
     """A connection that is closed over there ends the events with a reason; audio is silence."""
-    async with connected(fast=fast) as (leg, session, _):
-        dropping = asyncio.create_task(session.drop())
+    script = {"faults": [{"at": "cue.go", "do": "drop"}]}
+    async with connected(engines, script, fast=fast) as (leg, far):
+        await far.cue("go")
         gone = await next_event(leg, AgentGone)
-        await dropping
         assert isinstance(gone, AgentGone)
         assert gone.reason in ("the data channel was closed", "the connection was lost")
-        for _ in range(3):
-            leg.write_frame(SILENCE)
-            assert leg.read_frame() == SILENCE
+        ear = Ear(leg)
+        await ear.listen(10)
+        assert ear.voiced == []
+        assert ear.heard[-3:] == [SILENCE] * 3
         leg.greet("Hello?")
 
 
-async def test_the_far_end_vanishes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_far_end_vanishes(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     """A far end that is killed says nothing; the call is told all the same."""
     monkeypatch.setattr(ice, "CONSENT_INTERVAL", 0.1)
-    async with connected() as (leg, session, _):
+    script = {"faults": [{"at": "session.updated", "do": "vanish"}]}
+    async with connected(engines, script) as (leg, _):
         assert ice.CONSENT_FAILURES == 3
-        dtls: Any = session.pc.getTransceivers()[0].sender.transport
-        for protocol in dtls.transport._connection._protocols:
-            protocol.datagram_received = lambda data, addr: None
         async with asyncio.timeout(5):
             async for event in leg.events():
                 gone = event
         assert gone == AgentGone("the connection was lost")
 
 
-async def test_instructions_that_do_not_fit() -> None:
+async def test_instructions_that_do_not_fit(engines: Engines) -> None:
     """A session that the channel cannot carry is refused with a reason, not by a timeout."""
     profile = AgentProfile("talker", "x" * 300_000, "Hello.", "marin")
-    async with nothing_left(), open_fake() as api, httpx.AsyncClient() as client:
+    async with nothing_left(), scripted(engines, {}) as far, httpx.AsyncClient() as client:
         with pytest.raises(AgentUnavailable, match="larger than the far end accepts"):
-            async with connector(api.url, client).open(profile, OFFER):
+            async with connector(far.url, client).open(profile, OFFER):
                 pass
 
 
@@ -466,50 +492,50 @@ async def test_an_ice_server_that_is_none() -> None:
                 pass
 
 
-async def test_an_expired_session() -> None:
+async def test_an_expired_session(engines: Engines) -> None:
     """The far end's last word is passed on as the end."""
-    async with connected() as (leg, session, _):
-        session.send({"type": "error", "error": {"code": "session_expired", "message": "60 min"}})
+    script = {"faults": [{"at": "session.updated", "do": "expire"}]}
+    async with connected(engines, script) as (leg, _):
         assert await next_event(leg, AgentGone) == AgentGone("the Realtime session expired")
 
 
-async def test_a_flood_of_events_is_bounded() -> None:
+async def test_a_flood_of_events_is_bounded(engines: Engines) -> None:
     """Nobody reads: the newest are dropped and counted, and the end is told all the same."""
-    async with connected() as (leg, session, _):
+    script = {"faults": [{"at": "cue.end", "do": "expire"}]}
+    async with connected(engines, script) as (leg, far):
         for _ in range(1200):
             leg.receive_text(
                 '{"type":"response.output_text.delta","item_id":"a","response_id":"r","delta":"x"}'
             )
         assert leg.quality()["events_dropped"] == 201  # one more is the turn's beginning
-        session.send({"type": "error", "error": {"code": "session_expired"}})
+        await far.cue("end")
         assert isinstance(await next_event(leg, AgentGone), AgentGone)
 
 
-async def test_tool_output_and_reply() -> None:
+async def test_tool_output_and_reply(engines: Engines) -> None:
     """A tool's output reaches the model, and then the model is asked to go on."""
-    async with connected() as (leg, session, _):
-        item = {
-            "id": "f1",
-            "type": "function_call",
-            "status": "completed",
-            "name": "weather",
-            "call_id": "c1",
-            "arguments": "{}",
-        }
-        session.send({"type": "response.created", "response": {"id": "r1"}})
-        session.send({"type": "response.output_item.done", "response_id": "r1", "item": item})
-        session.send({"type": "response.done", "response": {"id": "r1", "status": "completed"}})
+    told = {"say": "They say {output}.", "tone_hz": 440, "tone_ms": 40}
+    script = {"turns": [{"answer": [{"call": "weather"}, told]}]}
+    async with connected(engines, script) as (leg, far):
+        leg.greet("Hello.")
+        called = await next_event(leg, ToolCallRequested)
+        assert isinstance(called, ToolCallRequested)
         await next_event(leg, ResponseEnded)
-        leg.give_tool_output("c1", "sunny")
-        created = await session.wait_for("conversation.item.create")
+        leg.give_tool_output(called.tool_call_id, "sunny")
+        created = await far.received("conversation.item.create")
         assert created["item"]["output"] == "sunny"
-        await session.wait_for("response.create")
+        await far.received("response.create", 2)
+        said = await next_event(leg, AgentText)
+        assert isinstance(said, AgentText)
+        assert said.text == "They say sunny."
 
 
-async def test_frames_of_another_length_are_not_sent() -> None:
+async def test_frames_of_another_length_are_not_sent(engines: Engines) -> None:
     """The clock is never thrown at."""
-    async with connected() as (leg, session, _):
+    async with connected(engines, {"echo": True}) as (leg, _):
         leg.write_frame(struct.pack("<2h", 1, 2))
         leg.write_frame(SILENCE)
-        await session.wait_heard(1)
+        async with asyncio.timeout(5):
+            while not leg.quality()["packets_received"]:
+                await asyncio.sleep(0.01)
         assert leg.quality()["packets_sent"] == 1
