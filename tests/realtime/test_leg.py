@@ -30,6 +30,7 @@ from agent.call.events import (
     CallEvent,
     ResponseEnded,
     ToolCallRequested,
+    UsageReported,
 )
 from agent.call.ports import AgentLeg, AgentProfile, AgentUnavailable, CallOffer
 from agent.embedded.engines import Engines
@@ -179,12 +180,14 @@ async def test_hear_and_speak(engines: Engines, fast: bool) -> None:
         assert len(ear.voiced) <= 20
         assert leg.quality()["fast_path"] is fast
         assert leg.quality()["lost"] == 0
-        usage = (await far.sent("response.done"))["response"]["usage"]
-        assert leg.usage == {name: usage[name] for name in ("input_tokens", "output_tokens")}
         seen = await events_until(leg, AgentSpoke)
         [response_id] = {event.response_id for event in seen if isinstance(event, AgentSpeaking)}
         assert seen[-1] == AgentSpoke(response_id)
         assert "Hello" in [event.text for event in seen if isinstance(event, AgentText)]
+        told = (await far.sent("response.done"))["response"]["usage"]
+        [used] = [event.usage for event in seen if isinstance(event, UsageReported)]
+        assert used is not None
+        assert used.audio_out == told["output_token_details"]["audio_tokens"] > 0
     assert far.hung_up == [leg.realtime_call_id]
 
 
