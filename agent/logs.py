@@ -13,6 +13,8 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 _QUIET_LIBRARIES = ("aiortc", "aioice", "httpx", "httpcore", "uvicorn", "alembic", "asyncio")
+_SILENT_LIBRARIES = ("mcp", "httpx2", "httpcore2")
+"""They quote what servers sent; what matters of it is said by whoever uses them."""
 
 
 def _call_id_first(
@@ -49,3 +51,5 @@ def configure_logs(level: str = "info") -> None:
     )
     for name in _QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in _SILENT_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

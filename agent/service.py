@@ -13,7 +13,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -34,7 +34,7 @@ from agent.store.database import open_database
 from agent.store.journal import SqlJournal, open_journal
 from agent.store.spending import SqlSpending
 from agent.store.tokens import open_tokens
-from agent.tools.toolbox import Toolbox
+from agent.tools.toolbox import Toolbox, open_toolbox
 from sip.endpoint import SipEndpoint, open_endpoint
 from sip.leg import SipLeg
 
@@ -91,6 +91,8 @@ class Switchboard:
         """Start a call for an offered leg."""
         default = next(iter(self.profiles.values()))
         profile = self.profiles.get(leg.agent_name or "", default)
+        # Tools of MCP servers come and go.
+        profile = replace(profile, tools=self._toolbox.schemas(profile.tool_names))
         call = Call(
             leg,
             profile,
@@ -131,21 +133,18 @@ class Switchboard:
 class Service:
     """The running whole, as the command that started it sees it."""
 
-    def __init__(
-        self, facts: ServiceFacts, settings: Settings, switchboard: Switchboard, toolbox: Toolbox
-    ) -> None:
+    def __init__(self, facts: ServiceFacts, settings: Settings, switchboard: Switchboard) -> None:
         """Made by `open_service`."""
         self.facts = facts
         self._settings = settings
         self._switchboard = switchboard
-        self._toolbox = toolbox
 
     def reload(self, settings: Settings) -> None:
         """Let new calls be answered by the agents configured now; running calls go on as they are.
 
         Everything else is bound to doors that are open; what differs there is logged.
         """
-        self._switchboard.profiles = _profiles(settings, self._toolbox)
+        self._switchboard.profiles = _profiles(settings)
         later = [
             name
             for name in Settings.model_fields
@@ -161,7 +160,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """Open every door, in order; entered, calls are answered.
 
     Raises:
-        DatabaseUnavailable, SipUnavailable, AdminUnavailable, EmbeddedServerError:
+        DatabaseUnavailable, SipUnavailable, AdminUnavailable, EmbeddedServerError, ToolProblem:
             Each with a text that says what to do.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -175,9 +174,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             url = await stack.enter_async_context(open_embedded_server(settings.embedded))
             realtime = realtime.model_copy(update={"base_url": url})
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=not embedded))
-        toolbox = Toolbox(settings.tools, client)
+        toolbox = await stack.enter_async_context(open_toolbox(settings.tools, client))
         switchboard = Switchboard(
-            _profiles(settings, toolbox),
+            _profiles(settings),
             RealtimeConnector(realtime, client),
             toolbox,
             journal,
@@ -206,19 +205,21 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         switchboard.is_accepting = True
         try:
             facts = _facts(settings, realtime, endpoint, admin_url, first_token, embedded)
-            yield Service(facts, settings, switchboard, toolbox)
+            yield Service(facts, settings, switchboard)
         finally:
             await switchboard.drain(settings.limits.drain_timeout_s)
 
 
-def _profiles(settings: Settings, toolbox: Toolbox) -> dict[str, AgentProfile]:
+def _profiles(settings: Settings) -> dict[str, AgentProfile]:
     return {
         agent.name: AgentProfile(
             name=agent.name,
             instructions=agent.instructions,
             greeting=agent.greeting,
             voice=agent.voice,
-            tools=toolbox.schemas(agent.tools),
+            tool_names=agent.tools,
+            tool_filler=agent.tool_filler,
+            timezone=agent.timezone,
             interruption=agent.interruption or settings.interruption,
             idle=agent.idle or settings.idle,
             watchdog=settings.watchdog,

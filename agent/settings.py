@@ -10,8 +10,17 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -32,8 +41,7 @@ from agent.call.settings import (
 from agent.embedded.settings import EmbeddedSettings
 from agent.realtime.settings import RealtimeSettings
 from agent.store.settings import DatabaseSettings
-from agent.tools.settings import ToolSettings
-from agent.tools.toolbox import TOOL_NAMES
+from agent.tools.settings import INHERITED_VARIABLES, ToolSettings
 from sip.settings import RouteSettings, SipSettings, TrunkSettings
 
 _PREFIX = "TRUNKLINE_"
@@ -64,10 +72,22 @@ class AgentSettings(BaseModel):
     greeting: str = Field("Hello, this is the bakery. How can I help?", max_length=1_000)
     voice: str = Field("marin", min_length=1)
     tools: tuple[str, ...] = ("hang_up", "weather")
+    tool_filler: str = Field(
+        "", max_length=500, description="Said while a tool takes long; empty: a soft tone."
+    )
+    timezone: str = "UTC"
     interruption: InterruptionSettings | None = Field(
         None, description="Replaces [interruption] for this agent."
     )
     idle: IdleSettings | None = Field(None, description="Replaces [idle] for this agent.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            return ZoneInfo(name).key
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("an IANA name such as Europe/Lisbon") from None
 
 
 class LogSettings(BaseModel):
@@ -123,10 +143,10 @@ class Settings(BaseSettings):
         names = [agent.name for agent in self.answering_agents]
         for agent in self.agents:
             for tool in agent.tools:
-                if tool not in TOOL_NAMES:
+                if not self.tools.knows(tool):
                     raise ValueError(
                         f"agents.{agent.name}.tools: found {tool!r},"
-                        f" accepted are: {', '.join(TOOL_NAMES)}"
+                        f" accepted are: {', '.join(self.tools.names)}"
                     )
         for route in self.routes:
             if route.agent not in names:
@@ -185,6 +205,7 @@ def load_settings(
     _refuse_secrets(values, source)
     _refuse_unknown_variables(environment)
     _add_secrets(values, environment, source)
+    _add_tool_secrets(values, environment, source)
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -258,6 +279,58 @@ def _add_secrets(values: dict[str, Any], environment: Mapping[str, str], source:
                 ) from None
         if secret:
             table[key] = SecretStr(secret)
+
+
+def _add_tool_secrets(values: dict[str, Any], environment: Mapping[str, str], source: str) -> None:
+    """Fill in what `*_file`, `*_env` and `env_from` of tools name; only names are in the file."""
+    tools = values.get("tools")
+    for kind in ("http", "mcp"):
+        entries = tools.get(kind) if isinstance(tools, dict) else None
+        for entry in entries if isinstance(entries, list) else ():
+            if not isinstance(entry, dict):
+                continue
+            where = f"{source}: tools.{kind}.{entry.get('name', '?')}"
+            for key in ("secret_headers", "secret_env", "base_env"):
+                if key in entry:
+                    raise ConfigurationError(
+                        f"{where}.{key}: unknown key; use headers_file, headers_env, env_file"
+                        " or env_from"
+                    )
+            headers = _secrets_of(entry, "headers", environment, where)
+            if headers:
+                entry["secret_headers"] = headers
+            if kind == "mcp":
+                names = entry.get("env_from")
+                wanted = {name: name for name in names} if isinstance(names, list) else {}
+                entry["secret_env"] = _secrets_of(
+                    {**entry, "env_env": wanted}, "env", environment, where
+                )
+                entry["base_env"] = {
+                    name: environment[name] for name in INHERITED_VARIABLES if name in environment
+                }
+
+
+def _secrets_of(
+    entry: Mapping[str, Any], key: str, environment: Mapping[str, str], where: str
+) -> dict[str, SecretStr]:
+    """Read the secrets that a table names by file (`KEY_file`) and by variable (`KEY_env`)."""
+    found: dict[str, SecretStr] = {}
+    files, variables = entry.get(f"{key}_file"), entry.get(f"{key}_env")
+    for name, file in files.items() if isinstance(files, dict) else ():
+        try:
+            secret = Path(str(file)).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"{where}.{key}_file.{name}: found {file!r}, which cannot be read: {error}"
+            ) from None
+        found[name] = SecretStr(secret)
+    for name, variable in variables.items() if isinstance(variables, dict) else ():
+        if str(variable) not in environment:
+            raise ConfigurationError(
+                f"{where}.{key}_env.{name}: the environment has no {variable}; set it"
+            )
+        found[name] = SecretStr(environment[str(variable)])
+    return found
 
 
 def _once(section: str, names: Iterable[str]) -> None:

