@@ -138,7 +138,9 @@ def test_check_finds_what_is_wrong(tmp_path: Path, taken_port: int) -> None:
         "TRUNKLINE_REALTIME__BASE_URL": "http://127.0.0.1:9/v1",
         "OPENAI_API_KEY": "sk-very-secret",
     }
-    (tmp_path / "trunkline.toml").write_text('[[trunks]]\nname = "carrier"')
+    (tmp_path / "trunkline.toml").write_text(
+        '[realtime]\nmodel = "brand-new"\n[limits.budget]\nday_usd = 5\n[[trunks]]\nname = "carrier"'
+    )
     done = trunkline("check", folder=tmp_path, environment=environment)
     lines = {line[6:].split()[0]: line for line in done.stdout.splitlines()}
     assert done.returncode == 1, done.stdout + done.stderr
@@ -148,6 +150,8 @@ def test_check_finds_what_is_wrong(tmp_path: Path, taken_port: int) -> None:
     assert "cannot be reached" in lines["realtime"]
     assert "nobody may call" in lines["trunk"]
     assert "carries" in lines["pjsip"]
+    assert lines["prices"].startswith("FAIL")
+    assert "none for brand-new" in lines["prices"]
     assert "very-secret" not in done.stdout + done.stderr
 
 

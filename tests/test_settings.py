@@ -1,5 +1,7 @@
 """Wrong configuration is answered with file, key, value found and what is accepted."""
 
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,46 @@ def test_no_file_means_one_built_in_agent(tmp_path: Path, monkeypatch: pytest.Mo
             '[database]\nurl = "mysql://u:hunter2@h/x"', ["database.url", "accepted"], id="database"
         ),
         pytest.param("[recording]\nenabled = true", ["recording.enabled", "True"], id="recording"),
+        pytest.param(
+            "[limits.budget]\nday_usd = -1",
+            ["limits.budget.day_usd", "-1", "greater than 0"],
+            id="budget below nothing",
+        ),
+        pytest.param(
+            "[limits.budget]\nmonth_usd = 1",
+            ["limits.budget.month_usd", "unknown key", "caller_day_usd"],
+            id="unknown budget",
+        ),
+        pytest.param(
+            '[limits]\ntimezone = "Mars"',
+            ["limits.timezone", "'Mars'", "Europe/Brussels"],
+            id="no such time zone",
+        ),
+        pytest.param(
+            '[[prices]]\nmodel = "m"\nfrom = "soon"\ntext_in = 1',
+            ["prices.0.from", "'soon'", "date"],
+            id="price from no date",
+        ),
+        pytest.param(
+            '[[prices]]\nmodel = "m"\nfrom = 2026-10-01\ntext_in = nan',
+            ["prices.0.text_in", "finite number"],
+            id="price of no number",
+        ),
+        pytest.param(
+            '[[prices]]\nmodel = "m"\nfrom = 2026-10-01\ntext = 1',
+            ["prices.0.text", "unknown key", "audio_in", "from, "],
+            id="unknown price",
+        ),
+        pytest.param(
+            '[[prices]]\nmodel = "m"\nfrom = 2026-10-01',
+            ["prices.0", "at least one is needed"],
+            id="price of nothing",
+        ),
+        pytest.param(
+            '[[prices]]\nmodel = "m"\nfrom = 2026-10-01\ntext_in = 1\n' * 2,
+            ["prices", "'m from 2026-10-01' twice"],
+            id="price twice",
+        ),
     ],
 )
 def test_wrong_configuration(tmp_path: Path, text: str, expected: list[str]) -> None:
@@ -166,3 +208,33 @@ def test_key_makes_openai_the_provider_and_is_never_shown(tmp_path: Path, by_fil
     assert settings.realtime.api_key is not None
     assert settings.realtime.api_key.get_secret_value() == "sk-very-secret"
     assert "very-secret" not in repr(settings) + str(settings.model_dump_json())
+
+
+def test_prices_are_shipped_and_can_be_replaced(tmp_path: Path) -> None:
+    """A model named in the file is priced from there alone; the others as shipped."""
+    text = '[[prices]]\nmodel = "gpt-realtime-2.1"\nfrom = 2026-01-01\naudio_in = 0.1'
+    prices = load(tmp_path, text).price_list
+    today = date(2026, 11, 21)
+    own, shipped = (prices.price_of(name, today) for name in ("gpt-realtime-2.1", "gpt-transcribe"))
+    assert own is not None
+    assert (own.audio_in, own.text_in) == (Decimal("0.1"), None)
+    assert shipped is not None
+    assert shipped.per_minute == Decimal("0.0045")
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "priced"),
+    [
+        pytest.param("", {}, True, id="built in"),
+        pytest.param("", {"OPENAI_API_KEY": "x"}, True, id="the default models"),
+        pytest.param('[realtime]\nmodel = "new"', {"OPENAI_API_KEY": "x"}, False, id="a new one"),
+    ],
+)
+def test_what_we_ship_can_be_priced(
+    tmp_path: Path, text: str, environment: dict[str, str], priced: bool
+) -> None:
+    """The default models and the embedded server have a price; others need one."""
+    settings = load(tmp_path, text, **environment)
+    prices = settings.price_list
+    found = [prices.price_of(model, date(2026, 11, 21)) for model in settings.billed_models]
+    assert (None not in found) is priced

@@ -62,7 +62,10 @@ class Stage:
         delay_s: float = 0,
         tool: ToolResult | None = None,
         limits: LimitSettings | None = None,
+        prices: PriceList | None = None,
+        spending: FakeSpending | None = None,
     ) -> None:
+        limits = limits or LimitSettings()
         self.caller = FakeCaller()
         self.agent = FakeAgent()
         self.connector = FakeConnector(self.agent, error=error, delay_s=delay_s)
@@ -73,8 +76,8 @@ class Stage:
             self.connector,
             FakeToolbox(tool),
             self.log.append,
-            limits or LimitSettings(),
-            Purse(limits or LimitSettings(), PriceList(()), FakeSpending()),
+            limits,
+            Purse(limits, prices or PriceList(()), spending or FakeSpending()),
         )
 
     async def play(self, *acts: CallEvent | Callable[[], None]) -> Ending:

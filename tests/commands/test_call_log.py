@@ -15,7 +15,7 @@ from agent.store.database import open_database
 from agent.store.journal import open_journal
 from agent.store.settings import DatabaseSettings
 from agent.store.tokens import Identity, Tokens
-from tests.store.telling import NOON, answered, ended, event, offered, tool, turn
+from tests.store.telling import NOON, answered, charge, cost, ended, event, offered, tool, turn
 
 
 @pytest.fixture
@@ -45,6 +45,9 @@ async def filled(settings: Settings) -> Settings:
                 latency_ms=850,
             ),
             event(detail={"code": "x"}),
+            charge(),
+            charge("b", purpose="transcription", remark="only\x1b a guess"),
+            cost("0.0072"),
             ended(),
             offered("call-2", started_at=NOON + timedelta(minutes=1)),
         ):
@@ -73,6 +76,7 @@ async def test_show(filled: Settings, capsys: pytest.CaptureFixture[str]) -> Non
     """A call reads from top to bottom, with what was not heard and how long was waited."""
     assert await show_call(filled, "call-1") == 0
     out = capsys.readouterr().out
+    assert "cost     $0.0072 (1 responses, 1 transcriptions); only a guess\n" in out
     transcript = out[out.index("\n\n") + 2 :].splitlines()
     assert transcript == [
         " 0:00.1  agent  Hello, this is the bakery.",
