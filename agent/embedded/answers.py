@@ -26,6 +26,7 @@ from agent.embedded.speech import Speech
 from agent.embedded.state import State
 
 _MOST_ASIDES = 8
+_MOST_WAITING = 200
 _MOST_RECALLED = 20
 STILL_THERE = "Are you still there?"
 """What a caller is told who says nothing, where the client asks for that."""
@@ -102,6 +103,8 @@ class Answers:
             self._tool_outputs.append((name, item["output"]))
         elif item["type"] == "message" and item["role"] == "user":
             self._unanswered.append(Heard(text_of(item)))
+        # A client may add items without end and ask for nothing.
+        del self._unanswered[:-_MOST_WAITING], self._tool_outputs[:-_MOST_WAITING]
 
     def create(self, event: JsonObject) -> None:
         """Begin the response a client asks for.
@@ -177,11 +180,11 @@ class Answers:
             self._owes_answer = False
             self._respond({}, None)
             return
-        steps = self._reply()
+        steps = self._reply({})
         if steps:
             self._respond({}, steps)
 
-    def _reply(self) -> list[Step]:
+    def _reply(self, options: JsonObject) -> list[Step]:
         """Let the mind answer everything said since the last answer, as one turn."""
         heard = Heard(
             " ".join(heard.text for heard in self._unanswered if heard.text),
@@ -190,7 +193,7 @@ class Answers:
         self._unanswered.clear()
         self._owes_answer = False
         state = self._state
-        asked = self._offer({})
+        asked = self._offer(options)
         if heard.text and (call := self._demanded(asked, [heard.text])):
             return [call]
         return state.mind.reply(heard, asked.tools, state.local_time())
@@ -305,7 +308,7 @@ class Answers:
             outputs, self._tool_outputs = self._tool_outputs, []
             return [s for name, output in outputs for s in mind.tool_output(name, output)]
         if not options.get("instructions") and self._unanswered:
-            return self._reply()
+            return self._reply(options)
         return mind.open(options.get("instructions") or "")
 
     def _decide_on_input(self, mind: Mind, options: JsonObject) -> list[Step]:

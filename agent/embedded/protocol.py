@@ -19,6 +19,7 @@ _ALPHABET = string.ascii_letters + string.digits
 MAX_EVENT_BYTES = 21 * 1024 * 1024
 _MOST_PARTS = 400_000
 _MOST_DEPTH = 64
+_MOST_DIGITS = 20
 
 
 class Refused(Exception):
@@ -53,7 +54,7 @@ def read_json(text: str) -> Any:
     if brackets + text.count(",") > _MOST_PARTS:
         raise ValueError("it has too many parts")
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_number)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_number, parse_int=_whole)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos}") from error
     except RecursionError as error:
@@ -75,6 +76,12 @@ def _number(digits: str) -> float:
     if math.isinf(value):
         raise ValueError("a number is too large")
     return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError("a number is too large")
+    return int(digits)
 
 
 def _check_depth(value: object) -> None:

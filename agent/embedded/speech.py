@@ -86,8 +86,10 @@ class Speech:
                 spoken = (sentence, len(pcm) // _BYTES_PER_MS)
                 self._sentences.setdefault(item_id, []).append(spoken)
                 self._voice(writer, item_id, pcm[: int(share * len(pcm)) // 2 * 2])
-            said = _deltas(sentence, is_first=is_first)
-            for delta in said[: math.ceil(share * len(said))]:
+            said = sentence[: int(share * len(sentence))]
+            if share < 1:
+                said = said.rpartition(" ")[0]
+            for delta in _deltas(said, is_first=is_first):
                 writer.delta(delta)
             if share < 1:
                 raise OutOfTokens
