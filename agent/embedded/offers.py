@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.embedded.json_schema import Unfillable, filled, fits, spellings
-from agent.embedded.slots import Slot, prepared, slots_of, spoken_name
+from agent.embedded.slots import Slot, prepared, properties_of, slots_of, spoken_name
 from agent.embedded.words import COMMON_WORDS, joined, plain_words
 
 _VERBS = frozenset(
@@ -173,7 +173,7 @@ class ToolCall:
     def missing(self) -> Slot | None:
         """The next thing to ask for, in the schema's order; None when the call is whole."""
         missing = [s for s in self._slots if s.is_required and s.name not in self._values]
-        order = list(self.tool.parameters.get("properties") or {})
+        order = list(properties_of(self.tool.parameters))
         slot = min(missing, key=lambda s: order.index(s.name), default=None)
         self.times_asked = self.times_asked + 1 if slot is self._asked else 1
         self._asked = slot
@@ -203,7 +203,7 @@ class ToolCall:
     @property
     def arguments(self) -> dict[str, Any]:
         """What is known, in the schema's order."""
-        order = self.tool.parameters.get("properties") or {}
+        order = properties_of(self.tool.parameters)
         return {name: self._values[name] for name in order if name in self._values}
 
 

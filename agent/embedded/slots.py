@@ -242,17 +242,25 @@ def prepared(text: str) -> str:
 
 def slots_of(parameters: Mapping[str, Any]) -> list[Slot]:
     """Read a tool's JSON Schema: its properties, in the order they should be looked for."""
-    properties = parameters.get("properties")
-    if not isinstance(properties, dict):
-        return []
-    required = parameters.get("required")
-    required = required if isinstance(required, list) else []
+    properties, required = properties_of(parameters), _required(parameters)
     slots = [
         Slot(str(name), spoken_name(str(name)), _kind(str(name), schema), schema, name in required)
         for name, given in properties.items()
         for schema in [_plain_schema(resolved(given, parameters))]
     ]
     return sorted(slots, key=lambda slot: _ORDER.index(slot.kind))
+
+
+def properties_of(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The properties of a tool's schema; what is required need not be described."""
+    given = parameters.get("properties")
+    given = given if isinstance(given, dict) else {}
+    return {**given, **{name: {} for name in _required(parameters) if name not in given}}
+
+
+def _required(parameters: Mapping[str, Any]) -> list[str]:
+    required = parameters.get("required")
+    return [str(name) for name in required] if isinstance(required, list) else []
 
 
 def spoken_name(name: str) -> str:
