@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Other people's agents, which call the embedded server in tests and want other versions than we.
+CLIENTS := build/clients
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
@@ -30,7 +32,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PIP) install --no-index --no-deps --no-build-isolation -e .
 	@touch $@
 
-install-dev: $(VENV)/.installed-dev
+install-dev: $(VENV)/.installed-dev $(CLIENTS)/.installed
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@command -v sipp >/dev/null && command -v chromedriver >/dev/null || { echo 'installing $(TEST_PACKAGES) ...'; \
@@ -38,6 +40,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@command -v npm >/dev/null || { echo 'installing npm ...'; $(APT) install -y --no-install-recommends nodejs npm; }
 	@echo 'adding what the tests need to $(VENV) ...'
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(CLIENTS)/.installed: $(VENV)/.installed tests/clients/foreign/requirements.lock
+	@echo 'making $(CLIENTS) ...'
+	@[ -x $(CLIENTS)/bin/python ] || $(BIN)/python -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+		-r tests/clients/foreign/requirements.lock
 	@touch $@
 
 run: install
@@ -63,6 +72,8 @@ lock:
 		--custom-compile-command 'make lock' --extra embedded --extra install pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
 		--custom-compile-command 'make lock' --extra embedded --extra install --extra dev pyproject.toml -o requirements-dev.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
+		--custom-compile-command 'make lock' tests/clients/foreign/requirements.in -o tests/clients/foreign/requirements.lock
 
 clean:
 	rm -rf $(VENV) build

@@ -25,13 +25,15 @@ def checked_response(options: object) -> JsonObject:
     if not isinstance(options, dict):
         raise Refused("invalid_value", "Expected an object for 'response'.", "response")
     only_known(options, _RESPONSE_FIELDS, "response")
+    # Clients write null for what they have no wish about.
+    options = {field: value for field, value in options.items() if value is not None}
     for field in _SHARED_FIELDS & set(options):
         checked_field(field, options[field], f"response.{field}")
     if options.get("conversation", "auto") not in ("auto", "none"):
         raise Refused("invalid_value", "Expected 'auto' or 'none'.", "response.conversation")
     _check_metadata(options.get("metadata"))
     _check_response_audio(options.get("audio"))
-    if options.get("input") is not None:
+    if "input" in options:
         options = {**options, "input": _checked_input(options["input"])}
     return options
 
