@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aioice import ice
@@ -31,10 +32,15 @@ def held() -> Counter[str]:
     """What this process, which is the server's, holds for its clients, counted by kind."""
     gc.collect()
     found = Counter(type(thing).__name__ for thing in gc.get_objects() if is_theirs(thing))
-    found.update(f"task {task.get_coro()!s:.60}" for task in asyncio.all_tasks())
+    found.update(f"task {name_of(task)}" for task in asyncio.all_tasks())
     found.update(f"thread {thread.name.rstrip('0123456789')}" for thread in threading.enumerate())
     found.update(f"file {kind}" for kind in open_files())
     return found
+
+
+def name_of(task: "asyncio.Task[Any]") -> str:
+    """What it runs."""
+    return str(getattr(task.get_coro(), "__qualname__", ""))
 
 
 def is_theirs(thing: object) -> bool:
