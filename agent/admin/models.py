@@ -129,7 +129,7 @@ class CallDetailModel(CallModel):
     sip_call_id: str
     realtime_call_id: str | None
     quality: dict[str, Any] | None
-    usage: dict[str, Any] | None = Field(description="The sum of all charges.")
+    usage: dict[str, Any] | None = Field(description="The sums of all charges, by purpose.")
     turns: list[TurnModel]
     tool_calls: list[ToolCallModel]
     charges: list[ChargeModel]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from decimal import Decimal
 
-from agent.call.events import Usage, UsageReported
+from agent.call.events import Usage, UsagePurpose, UsageReported
 from agent.call.settings import PriceSettings
 
 NO_PRICE = "no price for this model"
@@ -59,7 +59,7 @@ class Meter:
         known_usd: The cost of everything whose price is known.
         cost_usd: The cost of the call; None before anything was reported, and
             for good once one part of it has no known price.
-        used: Tokens by kind and seconds, summed.
+        used: Tokens by kind and seconds, summed, for responses and for transcriptions.
     """
 
     def __init__(self, prices: PriceList, day: date) -> None:
@@ -68,18 +68,18 @@ class Meter:
         self.cost_usd: Decimal | None = None
         self._prices = prices
         self._day = day
-        self._used: Counter[str] = Counter()
+        self._used: dict[UsagePurpose, Counter[str]] = {}
         self._is_known = True
 
     @property
-    def used(self) -> Mapping[str, float]:
-        """Tokens by kind and seconds, summed; kinds that were not used are left out."""
-        return dict(self._used)
+    def used(self) -> Mapping[str, Mapping[str, float]]:
+        """Tokens by kind and seconds, by purpose; what was not used is left out."""
+        return {purpose: dict(sums) for purpose, sums in self._used.items()}
 
     def receive(self, report: UsageReported) -> Charge:
         """Add what was reported; return what it cost."""
         charge = charge_of(report.usage, self._prices.price_of(report.model, self._day))
-        self._used.update(amounts(report.usage))
+        self._used.setdefault(report.purpose, Counter()).update(amounts(report.usage))
         self.known_usd += charge.cost_usd or 0
         self._is_known = self._is_known and charge.cost_usd is not None
         self.cost_usd = self.known_usd if self._is_known else None

@@ -136,9 +136,12 @@ def test_a_call_adds_up() -> None:
         meter.receive(UsageReported("response", f"r{number}", "m", Usage(text_in=1, audio_out=1)))
         meter.receive(UsageReported("transcription", f"u{number}", "asr", Usage(audio_s=2.5)))
     assert meter.cost_usd == meter.known_usd == Decimal("0.0007665")
-    assert meter.used == {"text_in": 3, "audio_out": 3, "audio_s": 7.5}
+    assert meter.used == {
+        "response": {"text_in": 3, "audio_out": 3},
+        "transcription": {"audio_s": 7.5},
+    }
     meter.receive(UsageReported("response", "r9", "brand-new", Usage(text_in=5)))
     meter.receive(UsageReported("response", "r10", "m", Usage(text_in=1)))
     assert meter.cost_usd is None
     assert meter.known_usd == Decimal("0.0007705")
-    assert meter.used["text_in"] == 9
+    assert meter.used["response"]["text_in"] == 9

@@ -56,7 +56,7 @@ async def test_the_log_is_told_while_the_call_runs() -> None:
         ("r2", Decimal("0.25")),
     ]
     assert [row.cost_usd for row in costs] == [Decimal("0.5"), Decimal("0.75")]
-    assert costs[-1].usage == {"text_out": 750_000}
+    assert costs[-1].usage == {"response": {"text_out": 750_000}}
     assert notes(log) == []
 
 
