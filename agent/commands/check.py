@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from agent.commands.check_chat import try_chat
 from agent.settings import Settings
 from agent.store.database import DatabaseUnavailable, open_database
 from agent.tools.look import look_at_tools
@@ -56,6 +57,8 @@ async def _look(settings: Settings) -> AsyncIterator[Finding]:
     yield await _database(settings)
     yield _prices(settings)
     yield await _realtime(settings)
+    if settings.provider == "embedded" and settings.embedded.chat_url:
+        yield Finding("mind", *await try_chat(settings.embedded))
     for trunk in settings.trunks:
         if trunk.allow:
             yield Finding("trunk", True, f"{trunk.name}: calls from {', '.join(trunk.allow)}")
