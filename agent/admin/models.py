@@ -100,6 +100,9 @@ class ToolCallModel(_Outside):
     status: Literal["running", "completed", "failed"]
     started_ms: int
     duration_ms: int | None
+    attempts: int = Field(description="0: refused, or answered from an earlier call.")
+    silence_ms: int | None = Field(description="How long the caller heard nothing meanwhile.")
+    repeats: str | None = Field(description="The earlier call whose result was given again.")
 
 
 class ChargeModel(_Outside):

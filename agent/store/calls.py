@@ -119,6 +119,9 @@ class ToolCall:
     status: ToolStatus
     started_ms: int
     duration_ms: int | None
+    attempts: int = 1
+    silence_ms: int | None = None
+    repeats: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,10 @@ tool_calls = sa.Table(
     sa.Column("status", StorableText, nullable=False),
     sa.Column("started_ms", sa.BigInteger, nullable=False),
     sa.Column("duration_ms", sa.BigInteger),
+    sa.Column("attempts", sa.BigInteger, nullable=False, server_default="1"),
+    sa.Column("silence_ms", sa.BigInteger),
+    # The `tool_call_id` of the earlier call whose result was given again.
+    sa.Column("repeats", StorableText),
 )
 
 charges = sa.Table(

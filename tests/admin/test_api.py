@@ -92,6 +92,9 @@ async def test_detail(signed_in: httpx.AsyncClient) -> None:
             "status": "completed",
             "started_ms": 3000,
             "duration_ms": 150,
+            "attempts": 1,
+            "silence_ms": None,
+            "repeats": None,
         }
     ]
     assert found["events"] == [
