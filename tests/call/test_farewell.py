@@ -10,6 +10,7 @@ from agent.call.events import (
     CallerSpeechStarted,
     CallEvent,
     ResponseEnded,
+    ResponseStarted,
 )
 from agent.call.farewell import Farewell
 
@@ -86,3 +87,62 @@ def test_ask_tells_whether_a_goodbye_is_on_its_way() -> None:
     silent, spoken = Farewell(1), Farewell(1)
     spoken.receive(TEXT)
     assert (silent.ask("resp_1", 0), spoken.ask("resp_1", 0)) == (False, True)
+
+
+OLD, NEW = ResponseStarted("resp_1"), ResponseStarted("resp_2")
+OUR_GOODBYE = [NEW, AgentSpeaking("resp_2")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "now_ms", "due"),
+    [
+        pytest.param([], [], 9_999, False, id="waits for the goodbye"),
+        pytest.param([], [], 10_000, True, id="but not for ever"),
+        pytest.param([], [*OUR_GOODBYE, AgentSpoke("resp_2")], 100, True, id="heard"),
+        pytest.param(
+            [OLD, TEXT], [AgentSpoke("resp_1")], 100, False, id="what it was saying is no goodbye"
+        ),
+        pytest.param(
+            [OLD],
+            [AgentSpeaking("resp_1"), AgentSpoke("resp_1")],
+            100,
+            False,
+            id="nor what it was about to say",
+        ),
+        pytest.param(
+            [OLD], [ResponseEnded("resp_1", "failed")], 100, False, id="whose failure means nothing"
+        ),
+        pytest.param([OLD], [ResponseEnded("resp_2", "failed")], 100, True, id="no goodbye comes"),
+        pytest.param(
+            [], [CallerSpeechStarted("item_2")], 10_000, True, id="the caller cannot put it off"
+        ),
+        pytest.param(
+            [], [*OUR_GOODBYE, AgentInterrupted("resp_2")], 100, True, id="nor talk it down"
+        ),
+        pytest.param([], [ASK, *OUR_GOODBYE], 100, False, id="the agent agrees: still one goodbye"),
+    ],
+)
+def test_insisting(
+    before: list[CallEvent], after: list[CallEvent | str], now_ms: int, due: bool
+) -> None:
+    """A goodbye that we want is the next response, and the caller cannot take it back."""
+    farewell = Farewell(timeout_ms=5_000)
+    for event in before:
+        farewell.receive(event)
+    assert farewell.insist(0)
+    for step in after:
+        if isinstance(step, str):
+            assert farewell.ask("resp_1", 0)
+        else:
+            farewell.receive(step)
+    assert farewell.is_due(now_ms, 0) is due
+
+
+def test_insisting_on_a_goodbye_that_is_on_its_way() -> None:
+    """Two goodbyes would be one too many; only the caller's veto is gone."""
+    farewell = Farewell(timeout_ms=5_000)
+    farewell.receive(TEXT)
+    farewell.ask("resp_1", 0)
+    assert not farewell.insist(100)
+    farewell.receive(CallerSpeechStarted("item_2"))
+    assert farewell.is_due(5_000, 60)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,8 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from agent.call.brakes import UNKNOWN_CALLER, Spent
-from agent.call.purse import SpendingUnknown
-from agent.call.records import CallCost
+from agent.call.cost import PriceList
+from agent.call.diary import Diary
+from agent.call.purse import Purse, SpendingUnknown
+from agent.call.records import CallCost, CallEventRecord, Record
+from agent.call.settings import LimitSettings
 from agent.store.calls import CallLog
 from agent.store.database import Database
 from agent.store.journal import SqlJournal, open_journal
@@ -30,6 +33,11 @@ async def journals(database: Database) -> AsyncIterator[tuple[SqlJournal, SqlJou
     ):
         yield ours, theirs
         await asyncio.gather(ours.written_so_far(), theirs.written_so_far())
+
+
+def a_purse(database: Database) -> Purse:
+    limits = LimitSettings.model_validate({"budget": {"day_usd": 5}})
+    return Purse(limits, PriceList(()), SqlSpending(database, "ours"))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +82,38 @@ async def test_no_answer(database: Database) -> None:
         await connection.execute(sa.text("ALTER TABLE calls RENAME TO elsewhere"))
     with pytest.raises(SpendingUnknown, match=r"database .*calls"):
         await SqlSpending(database, "ours").since(MIDNIGHT, "+1")
+
+
+async def test_an_exhausted_pool(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller does not wait for a database that is too busy, and the next one asks it again."""
+    monkeypatch.setattr("agent.call.purse._ASK_TIMEOUT_S", 0.05)
+    log: list[Record] = []
+    purse = a_purse(database)
+    async with AsyncExitStack() as stack:
+        for _ in range(15):  # five, and ten more: all that SQLAlchemy's pool hands out
+            await stack.enter_async_context(database.engine.connect())
+        assert await purse.open(Diary("call-1", log.append), "+1", NOON).refusal() is None
+    assert [record.kind for record in log if isinstance(record, CallEventRecord)] == [
+        "spending_unknown"
+    ]
+    assert await purse.open(Diary("call-2", log.append), "+1", NOON).refusal() is None
+    assert len(log) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_locked_table(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that is stuck is given up, and its connection with it."""
+    monkeypatch.setattr("agent.call.purse._ASK_TIMEOUT_S", 0.2)
+    log: list[Record] = []
+    purse = a_purse(database)
+    async with database.engine.begin() as connection:
+        await connection.execute(sa.text("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE"))
+        assert await purse.open(Diary("call-1", log.append), "+1", NOON).refusal() is None
+    assert [record.kind for record in log if isinstance(record, CallEventRecord)] == [
+        "spending_unknown"
+    ]
+    assert await purse.open(Diary("call-2", log.append), "+1", NOON).refusal() is None
+    assert len(log) == 1
 
 
 async def test_live_cost(database: Database) -> None:
