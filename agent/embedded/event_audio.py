@@ -77,7 +77,7 @@ def _raw(audio: object, audio_format: Mapping[str, Any], path: str) -> bytes:
     if len(audio) > _MOST_APPEND_CHARS:
         raise Refused("invalid_value", "The audio is longer than 15 MiB.", path)
     try:
-        raw = base64.b64decode(audio, validate=True)
+        raw = binascii.a2b_base64(audio, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise Refused("invalid_value", "The audio is not base64.", path) from error
     if audio_format["type"] == "audio/pcm" and len(raw) % 2:

@@ -40,14 +40,11 @@ def checked_item(item: object) -> JsonObject:
     kind = item.get("type")
     if kind == "message":
         _check_message(item)
-    elif kind in ("function_call", "function_call_output"):
-        needed = ("call_id", "output") if kind == "function_call_output" else ("name", "arguments")
-        for field in needed:
-            if not isinstance(item.get(field), str):
-                path = f"item.{field}"
-                raise Refused(
-                    "missing_required_parameter", f"Missing required parameter: '{path}'.", path
-                )
+    elif kind == "function_call":
+        item = {"call_id": new_id("call_", 16), **item}
+        _demand_texts(item, "name", "arguments", "call_id")
+    elif kind == "function_call_output":
+        _demand_texts(item, "call_id", "output")
     else:
         raise Refused(
             "invalid_value", "Expected a message or a function call's output.", "item.type"
@@ -60,6 +57,17 @@ def checked_item(item: object) -> JsonObject:
         "object": "realtime.item",
         "status": "completed",
     }
+
+
+def _demand_texts(item: JsonObject, *fields: str) -> None:
+    for field in fields:
+        path = f"item.{field}"
+        if field not in item:
+            raise Refused(
+                "missing_required_parameter", f"Missing required parameter: '{path}'.", path
+            )
+        if not isinstance(item[field], str):
+            raise Refused("invalid_value", f"Expected a string for '{path}'.", path)
 
 
 def split_audio(item: JsonObject) -> tuple[JsonObject, dict[int, object]]:

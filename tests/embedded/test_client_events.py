@@ -123,6 +123,21 @@ async def test_every_type_is_answered(url: str) -> None:
             id="item too long",
         ),
         pytest.param(
+            _item(type="function_call", name="a", arguments="{}", call_id=[]),
+            WRONG,
+            "item.call_id",
+            id="call id is a list",
+        ),
+        pytest.param(
+            _item(type="function_call_output", output="x"), MISSING, "item.call_id", id="no call id"
+        ),
+        pytest.param(
+            _item(type="function_call_output", call_id="a", output={}),
+            WRONG,
+            "item.output",
+            id="output is an object",
+        ),
+        pytest.param(
             {"type": "conversation.item.retrieve"}, MISSING, "item_id", id="retrieve none"
         ),
         pytest.param(

@@ -12,6 +12,7 @@ from agent.embedded.access import Access
 from agent.embedded.replies import HttpError
 from agent.embedded.server import RealtimeServer
 from agent.embedded.settings import EmbeddedSettings
+from tests.embedded.socket_client import open_socket
 
 KEY = {"Authorization": "Bearer right"}
 
@@ -51,6 +52,21 @@ async def test_secret_opens_a_call(client: httpx.AsyncClient, server: RealtimeSe
     assert opened.status_code == 201
     again = await client.post("/realtime/client_secrets", json={}, headers=bearer)
     assert (again.status_code, again.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_secret_that_only_listens(client: httpx.AsyncClient, url: str) -> None:
+    """A secret may be for a transcription session, which it then opens."""
+    audio = {"input": {"transcription": {"model": "gpt-transcribe", "language": "en"}}}
+    session = {"type": "transcription", "audio": audio}
+    reply = await client.post("/realtime/client_secrets", json={"session": session}, headers=KEY)
+    secret = ClientSecretCreateResponse.model_validate(reply.json())
+    assert secret.session.type == "transcription"
+    async with open_socket(url, "", secret.value) as listening:
+        created = (await listening.wait("session.created"))["session"]
+        assert created["audio"]["input"]["transcription"]["language"] == "en"
+        assert created["id"] != reply.json()["session"]["id"]
+        await listening.send(type="response.create")
+        assert (await listening.wait("error"))["error"]["param"] == "type"
 
 
 @pytest.mark.parametrize(
