@@ -81,9 +81,8 @@ class Conversation:
 
 @asynccontextmanager
 async def _connected(url: str, **session: Any) -> AsyncIterator[Conversation]:
-    socket_url = url.replace("http://", "ws://")
     async with (
-        AsyncOpenAI(api_key="sk-test", base_url=url, websocket_base_url=socket_url) as client,
+        AsyncOpenAI(api_key="sk-test", base_url=url) as client,
         client.realtime.connect(model="gpt-realtime-2.1") as connection,
     ):
         conversation = Conversation(connection)
@@ -149,9 +148,8 @@ async def test_client_secret(url: str, seconds: int) -> None:
             session={"type": "realtime", "instructions": "Be brief."},
         )
     assert secret.value.startswith("ek_")
-    socket_url = url.replace("http://", "ws://")
     async with (
-        AsyncOpenAI(api_key=secret.value, base_url=url, websocket_base_url=socket_url) as client,
+        AsyncOpenAI(api_key=secret.value, base_url=url) as client,
         client.realtime.connect(model="gpt-realtime-2.1") as connection,
     ):
         created = await Conversation(connection).until("session.created")
