@@ -2,15 +2,17 @@
 
 Data passes one way::
 
-    8 kHz PCM -> Ears.hear() -> Silero probability per 32 ms -> Endpointing -> facts
+    8 kHz PCM -> Ears.hear() -> Silero probability per 32 ms -> Foreground -> Endpointing -> facts
 
-`Endpointing` decides and knows no model; `VoiceDetector` is the model, shared
+`Foreground` tells the caller from voices behind the caller. `Endpointing`
+decides and knows no model; `VoiceDetector` is the model, shared
 by all sessions, and costs 40 to 150 us per 32 ms, so it may run on the event
 loop. Time is counted in audio that arrived (ms since the session began), never
 read from a clock.
 """
 
 import importlib.resources
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +38,16 @@ _LAG_MS = 3 * CHUNK_MS
 # When the transcript is begun on trial: the words are likely over by then.
 PAUSE_MS = 200
 MAX_TURN_MS = 60_000
+# A voice in the caller's room arrives this far below the caller's own, as measured with a
+# babble at 15 dB; the end of the caller's own sentence is as soft, but soon over.
+_BEHIND_DB = 12.0
+_SOFT_END_MS = 6 * CHUNK_MS
+# The caller's level is that of loud syllables, reached within some 100 ms, and sinks by 1 dB a
+# second, so that a telephone held away or passed on is heard again soon.
+_SURELY_VOICE = 0.7
+_ATTACK = 0.4
+_FORGET_DB = CHUNK_MS / 1000
+_QUIETEST_DB = -96.0
 _IDLE_TAPE_MS = 2_000
 
 
@@ -162,6 +174,37 @@ class Endpointing:
         return [SpeechStarted(self._start_ms)]
 
 
+class Foreground:
+    """Passes over voices in the caller's room. Pure: told levels, tells probabilities.
+
+    Other people's speech is speech to the model, and would keep a turn open for
+    ever. Who holds the telephone is much louder than they are.
+    """
+
+    def __init__(self) -> None:
+        self._caller_db = _QUIETEST_DB
+        self._behind_ms = 0
+
+    def near(self, probability: float, level_db: float) -> float:
+        """Judge the next 32 ms.
+
+        Args:
+            probability: That someone speaks.
+            level_db: How loud it is, against any fixed reference.
+
+        Returns:
+            The probability that it is the caller: 0 for a voice far below the last ones.
+        """
+        self._caller_db -= _FORGET_DB
+        if level_db < self._caller_db - _BEHIND_DB:
+            self._behind_ms += CHUNK_MS
+            return probability if self._behind_ms <= _SOFT_END_MS else 0.0
+        self._behind_ms = 0
+        if probability >= _SURELY_VOICE:
+            self._caller_db += max(0.0, level_db - self._caller_db) * _ATTACK
+        return probability
+
+
 class Detector(Protocol):
     """Tells voices from noise, chunk by chunk; the caller keeps its memory."""
 
@@ -215,6 +258,7 @@ class Ears:
     def __init__(self, detector: Detector, detection: TurnDetection | None) -> None:
         self._detector = detector
         self._endpointing = Endpointing(detection or TurnDetection())
+        self._foreground = Foreground()
         self._enabled = detection is not None
         self._state: npt.NDArray[np.float32] = np.zeros((2, 1, 128), np.float32)
         self._context: npt.NDArray[np.float32] = np.zeros((1, _CONTEXT_SAMPLES), np.float32)
@@ -273,7 +317,8 @@ class Ears:
         framed: npt.NDArray[np.float32] = np.concatenate((self._context, samples), axis=1)
         self._context = framed[:, -_CONTEXT_SAMPLES:]
         probability, self._state = self._detector.probability(framed, self._state)
-        return probability
+        level_db = 10 * math.log10(float(np.mean(samples**2)) + 1e-9)
+        return self._foreground.near(probability, level_db)
 
     def _wind_tape(self) -> None:
         """Forget what no turn can want any more."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from agent.embedded.sounds import ALIKE, SURELY_ALIKE, likeness
 from agent.embedded.voice import spoken_digits
 from agent.embedded.words import DAYS, days_in, joined, mentions, plain_words
 
@@ -101,6 +102,22 @@ class Facts:
         found = [special, *(self._answer(intent, words, now) for intent in asked)]
         return [answer for answer in dict.fromkeys(found) if answer]
 
+    def guess(self, words: str, now: datetime, *, expects_day: bool) -> str:
+        """Answer what the words may have sounded like, where they make no sense as written.
+
+        Args:
+            words: In plain form.
+            now: Local time.
+            expects_day: The last question was for the hours: "and on funding?" asks for Sunday.
+        """
+        if expects_day:
+            day = max(DAYS, key=lambda one: likeness(words, one))
+            if likeness(words, day) >= ALIKE:
+                return self._hours(day, now)
+        if special := _sounding(words, self._known.get("answers") or [], SURELY_ALIKE):
+            return str(special["answer"])
+        return self._offer(self._product_like(words, SURELY_ALIKE))
+
     def _text(self, reply: str, **values: str) -> str:
         return str(self._replies[reply]).format(**values)
 
@@ -124,7 +141,7 @@ class Facts:
         return self._text("telephone", digits=spoken_digits(number))
 
     def _price(self, words: str) -> str:
-        found = self._products_in(words)
+        found = self._products_in(words) or self._product_like(words, ALIKE)
         if not found:
             return self._all_products("which_product")
         prices = [self._text("price", product=p["name"], price=p["price"])[:-1] for p in found]
@@ -132,13 +149,14 @@ class Facts:
         return answer[:1].upper() + answer[1:]
 
     def _products(self, words: str) -> str:
-        found = self._products_in(words)
-        if not found:
-            return self._all_products("products")
-        if len(found) == 1:
-            return self._text("have", product=found[0]["name"], price=found[0]["price"])
-        parts = [f"{p['name']}, for {p['price']}" for p in found]
-        return self._text("products", products=joined(parts))
+        found = self._products_in(words) or self._product_like(words, ALIKE)
+        return self._offer(found) or self._all_products("products")
+
+    def _offer(self, products: Sequence[Mapping[str, Any]]) -> str:
+        if len(products) == 1:
+            return self._text("have", product=products[0]["name"], price=products[0]["price"])
+        parts = [f"{p['name']}, for {p['price']}" for p in products]
+        return self._text("products", products=joined(parts)) if parts else ""
 
     def _all_products(self, reply: str) -> str:
         names = [str(product["name"]) for product in self._known.get("products") or []]
@@ -154,6 +172,10 @@ class Facts:
                 for ending in ("", "s")
             )
         ]
+
+    def _product_like(self, words: str, least: float) -> list[Mapping[str, Any]]:
+        found = _sounding(words, self._known.get("products") or [], least)
+        return [found] if found else []
 
     def _special(self, words: str) -> str:
         for entry in self._known.get("answers") or []:
@@ -191,6 +213,18 @@ class Facts:
         closed = [day for days, span in spans if not span for day in days]
         shut = self._text("closed_days", days=joined(closed)) if closed else ""
         return f"{self._text('hours', hours=joined(opened))} {shut}".strip()
+
+
+def _sounding(
+    words: str, entries: Sequence[Mapping[str, Any]], least: float
+) -> Mapping[str, Any] | None:
+    """The entry one of whose `words` sounds most like what was said, if any does enough."""
+
+    def best(entry: Mapping[str, Any]) -> float:
+        return max(likeness(words, plain_words(str(word))) for word in entry["words"])
+
+    found = max(entries, key=best, default=None)
+    return found if found is not None and best(found) >= least else None
 
 
 def _clock(time: str) -> str:

@@ -25,7 +25,7 @@ from agent.embedded.message import MessageForm
 from agent.embedded.offers import Tool, ToolCall, spoken_result, wanted_tool
 from agent.embedded.rulebook import PLEASANTRIES, Meaning, Rulebook
 from agent.embedded.weather import place_given, place_in, weather_report
-from agent.embedded.words import COMMON_WORDS, LOOSE, joined, plain_words
+from agent.embedded.words import COMMON_WORDS, LOOSE, days_in, joined, plain_words
 
 _Awaiting = Literal["", "form", "argument", "place", "offer_message", "anything_else"]
 
@@ -115,6 +115,7 @@ class Mind:
         self._interrupted = False
         self._form: MessageForm | None = None
         self._place = ""
+        self._told_hours = False
         self._call: ToolCall | None = None
 
     # -- what the session tells --------------------------------------------------------------
@@ -168,6 +169,7 @@ class Mind:
         if not words:
             return self._nothing_understood(heard, interrupted=interrupted)
         self._unclear = 0
+        told_hours, self._told_hours = self._told_hours, False
         meanings = self._rules.understand(heard.text)
         return (
             self._finish_slot(heard.text, meanings, tools, now)
@@ -175,7 +177,9 @@ class Mind:
             or self._act(heard.text, meanings, tools)
             or self._inform(words, meanings, tools, now)
             or self._offered(heard.text, meanings, tools, now, surely=False)
-            or self._fallback(words, tools)
+            or self._repeat_operator(words)
+            or self._guess(words, now, expects_day=told_hours)
+            or self._fallback(tools)
         )
 
     def tool_output(self, name: str, output: str) -> list[Step]:
@@ -227,9 +231,17 @@ class Mind:
             return self._ask("offer_message", self._rules.text("trouble_hearing"))
         return [Say(self._rules.text("again"))]
 
-    def _fallback(self, words: str, tools: Mapping[str, Tool]) -> list[Step]:
-        if told := self._told_by_operator(words):
-            return self._say(told)
+    def _guess(self, words: str, now: datetime, *, expects_day: bool) -> list[Step]:
+        """Answer what the words sound like, before giving up."""
+        answer = self._rules.facts.guess(words, now, expects_day=expects_day)
+        self._told_hours = bool(answer) and expects_day
+        return self._say(answer) if answer else []
+
+    def _repeat_operator(self, words: str) -> list[Step]:
+        told = self._told_by_operator(words)
+        return self._say(told) if told else []
+
+    def _fallback(self, tools: Mapping[str, Tool]) -> list[Step]:
         self._unclear += 1
         if self._last_said == self._rules.text("fallback", abilities=self._abilities(tools)):
             return self._ask("offer_message", self._rules.text("fallback_message"))
@@ -421,6 +433,7 @@ class Mind:
         is_chat = bool(set(intents) & PLEASANTRIES)
         answers = self._rules.facts.answers(words, asked, now, is_chat=is_chat)
         if answers:
+            self._told_hours = "hours" in asked or any(days_in(words, now))
             self._awaiting = "anything_else" if self._awaiting == "anything_else" else ""
             return self._say(*answers)
         for intent in intents:

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.embedded.json_schema import Unfillable, filled, fits, spellings
 from agent.embedded.slots import Slot, prepared, properties_of, slots_of, spoken_name
+from agent.embedded.sounds import likeness
 from agent.embedded.words import COMMON_WORDS, joined, plain_words
 
 _VERBS = frozenset(
@@ -26,6 +27,8 @@ _VERBS = frozenset(
 )
 _ENDING = re.compile(r"(?:ations?|ings?|ed|es|s|e)$")
 _STEM_FROM_CHARS = 5
+# "Piece" is this much like "pizza", "please" is less.
+_REST_ALIKE = 85
 _MOST_SPOKEN_CHARS = 400
 _MOST_SPOKEN_ENTRIES = 6
 _TELLING = ("text", "message", "answer", "summary", "result", "output")
@@ -89,12 +92,16 @@ def wanted_tool(text: str, tools: Iterable[Tool], *, surely: bool) -> Tool | Non
         surely: Only if two of a tool's words were said, or all of a short name;
             otherwise one word of the name, or two of the description, will do.
     """
-    said = _stems(plain_words(text))
+    words = plain_words(text)
+    said = _stems(words)
     best, best_score = None, 0
     for tool in tools:
         named = _stems(spoken_name(tool.name))
         described = _stems(plain_words(tool.description)) | _schema_stems(tool)
         in_name, in_all = len(said & named), len(said & (named | described))
+        if in_name:
+            # Part of the name was said: the rest may have been misheard.
+            in_all += sum(likeness(words, one) >= _REST_ALIKE for one in named - said)
         if surely:
             fits = bool(in_name) and (in_all >= 2 or len(named) == 1)
         else:

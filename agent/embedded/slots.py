@@ -17,11 +17,13 @@ from typing import Any, Literal
 from text_to_num import alpha2digit
 
 from agent.embedded.json_schema import Unfillable, filled, resolved
+from agent.embedded.sounds import ALIKE, likeness
 from agent.embedded.words import (
     COMMON_WORDS,
     DAYS,
     days_in,
     digits_in,
+    figures,
     mentions,
     plain_words,
     titled,
@@ -103,6 +105,9 @@ _PAST = re.compile(
 )
 _CLOCK = re.compile(rf"\b(at |by )?(\d{{1,2}})(?: ([0-5]\d))?( {_HALF})?\b(?! \d)")
 _NOON = re.compile(r"\b(?:at )?(noon|midday|midnight)\b")
+_TWO_BEFORE_FIGURE = re.compile(r"\b[a-z]+ [a-z]+(?= \d)")
+# "At least" is no "half past".
+_HALF_PAST_ALIKE = 80
 # A bare "at seven" by telephone means the evening; from here on, the morning.
 _MORNING_FROM_HOUR = 8
 
@@ -143,13 +148,13 @@ class Slot:
         """
         match self.kind:
             case "choice":
-                return self._choice(words)
+                return self._choice(words, asked=asked)
             case "flag":
                 return _flag(words) if asked else None, words
             case "number":
                 return self._number(words)
             case "digits":
-                return _digits(words)
+                return _digits(figures(words) if asked else words)
             case "date":
                 return self._date(words, now)
             case "time":
@@ -167,11 +172,18 @@ class Slot:
             case "words":
                 return (words or None) if asked else None, words
 
-    def _choice(self, words: str) -> tuple[Any, str]:
+    def _choice(self, words: str, *, asked: bool) -> tuple[Any, str]:
         for choice in self.schema["enum"]:
             said = _content(plain_words(str(choice).replace("_", " ")))
             if choice is not None and said and mentions(_content(words), said):
                 return choice, words.replace(said, " ", 1)
+        if asked:
+            alike = {
+                one: likeness(words, plain_words(one.replace("_", " "))) for one in self.choices
+            }
+            likeliest = max(alike, key=lambda one: alike[one], default="")
+            if alike.get(likeliest, 0) >= ALIKE:
+                return next(one for one in self.schema["enum"] if str(one) == likeliest), ""
         return None, words
 
     def _list(self, words: str, now: datetime, *, asked: bool) -> list[Any] | None:
@@ -352,6 +364,8 @@ def _next_date(today: date, month: int, day: int) -> date | None:
 
 
 def _time(words: str, *, asked: bool) -> tuple[Any, str]:
+    if asked:
+        words = _TWO_BEFORE_FIGURE.sub(_half_past, words)
     if found := _NOON.search(words):
         return "00:00" if found.group(1) == "midnight" else "12:00", _without(words, found)
     if found := _PAST.search(words):
@@ -369,6 +383,11 @@ def _time(words: str, *, asked: bool) -> tuple[Any, str]:
             if time:
                 return time, _without(words, found)
     return None, words
+
+
+def _half_past(heard: re.Match[str]) -> str:
+    is_it = likeness(heard.group(), "half past") >= _HALF_PAST_ALIKE
+    return "half past" if is_it else heard.group()
 
 
 def _written_time(hour: int, minutes: int, half: str | None) -> str | None:

@@ -17,6 +17,8 @@ from agent.audio.frame import SAMPLE_RATE_HZ
 _MODEL_RATE_HZ = 16000
 # The tiny model reads at most half a minute at once, and worse the longer it is.
 _PIECE_BYTES = 15 * SAMPLE_RATE_HZ * 2
+# A shorter phrase may really have been said twice.
+_LEAST_REPEATED_WORDS = 3
 # What the model makes of breath and line noise; nobody says just this to a bakery.
 _NOTHING_HEARD = {"you", "you."}
 
@@ -69,7 +71,7 @@ class Transcriber:
         """
         pieces = (pcm[at : at + _PIECE_BYTES] for at in range(0, len(pcm), _PIECE_BYTES))
         text = " ".join(" ".join(self._piece(piece) for piece in pieces).split())
-        return "" if text.lower() in _NOTHING_HEARD else text
+        return "" if text.lower() in _NOTHING_HEARD else _said_once(text)
 
     def _piece(self, pcm: bytes) -> str:
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
@@ -83,3 +85,12 @@ class Transcriber:
     def close(self) -> None:
         """Give the model's memory back."""
         self._moonshine.close()
+
+
+def _said_once(text: str) -> str:
+    """Take back what the model says over and over when voices go on behind the caller's."""
+    words = text.split()
+    for size in range(_LEAST_REPEATED_WORDS, len(words) // 2 + 1):
+        if all(word == words[at % size] for at, word in enumerate(words)):
+            return " ".join(words[:size])
+    return text

@@ -24,11 +24,16 @@ COMMON_WORDS = frozenset(
 )
 
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
+# Some write these in two.
+_TORN = re.compile(r"\b(good|to)-(bye?|morrow|day)\b")
 _LOOSE_FROM_CHARS = 5
 # In front of other figures this is what is left of a "five" on a noisy line.
 _HEARD_FIVE = re.compile(
     r"\b(?:by|bye|fife|hive)\b(?= (?:\d|zero|one|two|three|four|five|six|seven|eight|nine))"
 )
+# Between figures, or at their end, these are figures too.
+_HEARD_FIGURE = {"to": "2", "too": "2", "for": "4", "ate": "8", "won": "1"}
+_FIGURE_BEHIND_ANOTHER = re.compile(rf"(?<=\d )({'|'.join(_HEARD_FIGURE)})\b(?= \d|$)")
 # "Bye" after thanks or no is heard as "by" and "buy" on a noisy line.
 _HEARD_BYE = re.compile(
     r"^((?:no|ok|okay|great|good|well|thanks?|think|cheers)\b.*) (?:by|buy|boy)$"
@@ -37,9 +42,8 @@ _HEARD_BYE = re.compile(
 
 def plain_words(text: str) -> str:
     """Lower case, apostrophes straight, no punctuation, single spaces."""
-    words = " ".join(
-        _WORD.findall(text.lower().replace("\u2019", "'").replace("good-bye", "goodbye"))
-    )
+    text = _TORN.sub(r"\1\2", text.lower().replace("\u2019", "'"))
+    words = " ".join(_WORD.findall(text))
     return _HEARD_BYE.sub(r"\1 bye", words)
 
 
@@ -76,7 +80,7 @@ def days_in(words: str, now: datetime) -> Iterable[tuple[str, str]]:
         yield "sunday", "On Sunday"
     if re.search(r"\b(?:today|now|still open|tonight|this evening)\b", words):
         yield DAYS[now.weekday()], "Today"
-    if mentions(words, "tomorrow") or "to-morrow" in words:
+    if mentions(words, "tomorrow"):
         yield DAYS[(now + timedelta(days=1)).weekday()], "Tomorrow"
 
 
@@ -87,6 +91,12 @@ def digits_in(text: str) -> str:
     words = re.sub(r"\b(?:oh|o)\b", "zero", words)
     words = _HEARD_FIVE.sub("five", words)
     return "".join(char for char in alpha2digit(words, "en") if char.isdigit())
+
+
+def figures(words: str) -> str:
+    """Mend the figures of a number that is being dictated: `4 7th to 9` -> `4 7 2 9`."""
+    words = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", r"\1", words)
+    return _FIGURE_BEHIND_ANOTHER.sub(lambda heard: _HEARD_FIGURE[heard.group()], words)
 
 
 def _repeated(match: re.Match[str]) -> str:

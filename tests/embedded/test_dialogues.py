@@ -129,6 +129,7 @@ class Call:
         pytest.param("marin", None, id="clean"),
         pytest.param("marin", 15.0, id="15 dB noise"),
         pytest.param("cedar", None, id="a lower voice"),
+        pytest.param("cedar", 15.0, id="a lower voice, 15 dB noise"),
     ],
 )
 def test_dialogues(engines: Engines, voice: Voice, speaker: str, noise_db: float | None) -> None:

@@ -7,6 +7,7 @@ from agent.embedded.ears import (
     CHUNK_MS,
     Ears,
     Endpointing,
+    Foreground,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
@@ -106,6 +107,31 @@ def test_noise_is_no_speech() -> None:
     noise = np.random.default_rng(2).normal(0, 1500, 16000)
     tone = 6000 * np.sin(np.arange(16000) * 2 * np.pi * 440 / 8000)
     assert ears.hear(np.concatenate((noise, tone)).astype("<i2").tobytes()) == []
+
+
+def test_voices_behind_the_caller() -> None:
+    """Talk in the caller's room keeps no turn open; a softer caller is heard again soon."""
+    foreground = Foreground()
+    assert [foreground.near(0.9, -20) for _ in range(20)] == [0.9] * 20
+    behind = [foreground.near(0.9, -36) for _ in range(40)]
+    assert behind == [0.9] * 6 + [0.0] * 34
+    assert foreground.near(0.9, -28) == 0.9
+    assert [foreground.near(0.9, -36) for _ in range(300)][-1] == 0.9
+
+
+def test_talk_in_the_room(voice: Voice, engines: Engines) -> None:
+    """The caller's turn ends though others go on talking 18 dB below."""
+    caller = np.frombuffer(voice.say("What are your opening hours?"), "<i2").astype(float)
+    others = np.frombuffer(
+        voice.synthesise("The train leaves at ten, she said, and nobody knew where to."), "<i2"
+    ).astype(float)
+    room = np.tile(others, 3)[: caller.size + 32000] * 0.125
+    room[: caller.size] += caller
+    ears = Ears(engines.detector, TurnDetection())
+    facts = ears.hear(room.clip(-32768, 32767).astype("<i2").tobytes())
+    stops = [fact for fact in facts if isinstance(fact, SpeechStopped)]
+    assert len(stops) == 1
+    assert stops[0].end_ms < caller.size / 8 + 1000
 
 
 def test_resumed_is_told_before_the_end() -> None:
