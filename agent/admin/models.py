@@ -87,6 +87,13 @@ class TurnModel(_Outside):
     started_ms: int
     ended_ms: int | None
     latency_ms: int | None
+    endpointing_ms: int | None = Field(
+        description="First part of `latency_ms`: until the far end knew that the turn was over."
+    )
+    model_ms: int | None = Field(description="Until it announced its answer, without tools.")
+    network_ms: int | None = Field(description="Until the first packet of that sound arrived.")
+    buffer_ms: int | None = Field(description="Until the caller's ear was given it.")
+    tool_ms: int | None = Field(description="Tools that ran in between.")
 
 
 class ToolCallModel(_Outside):

@@ -9,6 +9,7 @@ Nothing is queued here, so nothing can lag here. What passes is only measured:
 when either side was last heard decides turn latency and what was interrupted.
 """
 
+from collections import deque
 from collections.abc import Callable
 
 from agent.audio.frame import Frame
@@ -18,10 +19,16 @@ from agent.audio.voice import VoiceTrack, is_voiced
 from agent.call.ports import AgentLeg
 
 _DUCKED_DB = -12
+_ONSETS_KEPT = 64
 
 
 class Bridge:
-    """The `MediaPort` of one call."""
+    """The `MediaPort` of one call.
+
+    Attributes:
+        onsets: When a stretch of the agent's sound began at the ear, and how long its
+            first frame had waited for that; newest last.
+    """
 
     def __init__(self, agent: AgentLeg, now_ms: Callable[[], int]) -> None:
         """Join the agent's leg.
@@ -34,6 +41,7 @@ class Bridge:
         self._now_ms = now_ms
         self.caller_track = VoiceTrack()
         self.agent_track = VoiceTrack()
+        self.onsets: deque[tuple[int, int]] = deque(maxlen=_ONSETS_KEPT)
         self._gain = Gain()
         self._tone_position: int | None = None
 
@@ -57,7 +65,9 @@ class Bridge:
     def speak_to_caller(self) -> Frame:
         """Fetch the 20 ms that are due at the caller's ear."""
         frame = self._gain.apply(self._agent.read_frame())
-        self.agent_track.note(frame, self._now_ms())
+        now_ms = self._now_ms()
+        if self.agent_track.note(frame, now_ms):
+            self.onsets.append((now_ms, self._agent.waited_ms()))
         if self._tone_position is not None and not is_voiced(frame):
             frame = soft_tone(self._tone_position)
             self._tone_position += 1

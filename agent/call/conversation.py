@@ -7,7 +7,7 @@ Turns keep the order of the conversation's item chain. The caller's transcript
 often arrives after the agent's reply has begun, so arrival says nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from agent.audio.voice import VoiceTrack
 from agent.call.events import (
@@ -27,6 +27,7 @@ from agent.call.events import (
     TurnBegan,
     TurnTruncated,
 )
+from agent.call.latency import Latency, Split
 from agent.call.records import TurnRecord
 
 SPOKEN_CHARS_PER_S = 15
@@ -58,15 +59,24 @@ class _Turn:
     started_ms: int | None = None
     ended_ms: int | None = None
     latency_ms: int | None = None
+    split: Split | None = None
 
 
 class Conversation:
     """The turns of one call, from the greeting to the ending."""
 
-    def __init__(self, call_id: str, caller_track: VoiceTrack, agent_track: VoiceTrack) -> None:
+    def __init__(
+        self,
+        call_id: str,
+        caller_track: VoiceTrack,
+        agent_track: VoiceTrack,
+        latency: Latency | None = None,
+    ) -> None:
+        """Tell the turns of `call_id`; waits are divided only where `latency` is measured."""
         self._call_id = call_id
         self._caller_track = caller_track
         self._agent_track = agent_track
+        self._latency = latency
         self._chain: list[str] = []
         self._turns: dict[str, _Turn] = {}
         self._spoken_in: dict[str, list[_Turn]] = {}
@@ -208,6 +218,10 @@ class Conversation:
             last_voiced_ms = self._caller_track.last_voiced_before(turn.started_ms)
             if last_voiced_ms is not None:
                 turn.latency_ms = turn.started_ms - last_voiced_ms
+                if self._latency is not None:
+                    turn.split = self._latency.split(
+                        turn.response_id, last_voiced_ms, turn.started_ms
+                    )
 
     def _caller_spoke_last(self, turn: _Turn) -> bool:
         for item_id in reversed(self._chain[: self._chain.index(turn.item_id)]):
@@ -306,6 +320,7 @@ class Conversation:
                 started_ms=started_ms,
                 ended_ms=turn.ended_ms,
                 latency_ms=turn.latency_ms,
+                **(asdict(turn.split) if turn.split else {}),
             )
             if record != told and not (streaming and self._only_grew(told, record)):
                 self._last_told[item_id] = record

@@ -75,6 +75,12 @@ class TurnRecord:
     started_ms: int
     ended_ms: int | None
     latency_ms: int | None
+    endpointing_ms: int | None = None
+    """The parts of `latency_ms`; they add up to it. See `agent.call.latency`."""
+    model_ms: int | None = None
+    network_ms: int | None = None
+    buffer_ms: int | None = None
+    tool_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

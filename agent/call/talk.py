@@ -24,6 +24,7 @@ from agent.call.events import (
 from agent.call.farewell import Farewell
 from agent.call.floor import Floor
 from agent.call.keypad import Keypad
+from agent.call.latency import Latency
 from agent.call.ports import AgentLeg, AgentProfile, CallerLeg, Toolbox
 from agent.call.purse import Account
 from agent.call.records import Ending
@@ -60,7 +61,10 @@ class Talk:
         self._agent = agent
         self._diary = diary
         self._limits = limits
-        self._conversation = Conversation(diary.call_id, bridge.caller_track, bridge.agent_track)
+        self._latency = Latency(bridge.onsets)
+        self._conversation = Conversation(
+            diary.call_id, bridge.caller_track, bridge.agent_track, self._latency
+        )
         self._farewell = Farewell(int(limits.goodbye_timeout_s * 1000))
         self._floor = Floor(profile, agent, bridge, self._conversation, diary)
         self._silence = Silence(profile, caller, agent, bridge, self._farewell, diary)
@@ -96,7 +100,7 @@ class Talk:
             self._take(event)
             match event:
                 case ToolCallRequested():
-                    tasks.start(self._tools.use(event))
+                    tasks.start(self._use_tool(event))
                 case UsageReported():
                     self._pay(event)
                 case AgentGone(reason):
@@ -105,11 +109,19 @@ class Talk:
                     self._note_trouble(event)
         return Ending("realtime", "the session ended")
 
+    async def _use_tool(self, request: ToolCallRequested) -> None:
+        self._latency.tool_began(self._diary.now_ms())
+        try:
+            await self._tools.use(request)
+        finally:
+            self._latency.tool_ended(self._diary.now_ms())
+
     def _take(self, event: CallEvent) -> None:
         """Let everybody whom it may concern know."""
         now_ms = self._diary.now_ms()
         if isinstance(event, CallerSpeechStarted | CallerSpeechStopped):
             self._caller_speaks = isinstance(event, CallerSpeechStarted)
+        self._latency.receive(event, now_ms)
         is_answer_due = self._floor.receive(event, now_ms)
         for record in self._conversation.receive(event, now_ms):
             self._diary.tell(record)

@@ -85,6 +85,7 @@ class Watchdog:
         self._owed_ms: int | None = None
         self._heard_caller_ms = 0
         self._failures = 0
+        self._failures_told = 0
         self._reason = ""
         self._step = 0
         self._repaired_ms: int | None = None
@@ -166,6 +167,7 @@ class Watchdog:
 
     def _end(self, response_id: str, status: str, now_ms: int) -> None:
         self._failures = self._failures + 1 if status == "failed" else 0
+        self._failures_told = min(self._failures_told, self._failures)
         response = self._response
         if response is None or response.response_id != response_id:
             return
@@ -180,9 +182,8 @@ class Watchdog:
 
     def _find(self, now_ms: int) -> Trouble | None:
         settings = self._settings
-        if self._failures >= _FAILURES:
-            self._failures = 0
-            return self._repair("responses_failed", now_ms, {"in_row": _FAILURES})
+        if self._has_failed():
+            return self._repair("responses_failed", now_ms, {"in_row": self._failures})
         if self._spoke is not None and now_ms - self._spoke[1] >= _LAG_MS:
             response, _ = self._spoke
             self._spoke = None
@@ -243,12 +244,17 @@ class Watchdog:
             "caller_unheard", now_ms, {"spoke_ms": end_ms - start_ms, "silent_ms": quiet_ms}
         )
 
+    def _has_failed(self) -> bool:
+        """One more response failed than the agent's leg asks again for by itself."""
+        return self._failures >= _FAILURES and self._failures > self._failures_told
+
     # --- what is done about it
 
     def _repair(
         self, kind: str, now_ms: int, seen: Mapping[str, object], response_id: str = ""
     ) -> Trouble:
         self._reason = kind
+        self._failures_told = self._failures
         self._response = self._owed_ms = None
         self._repaired_ms = now_ms
         step = _STEPS[min(self._step, len(_STEPS) - 1)]
@@ -261,9 +267,7 @@ class Watchdog:
             self._step = 0
             self._repaired_ms = None
             return None
-        failed = self._failures > 0
-        if not failed and now_ms - repaired_ms < self._settings.repair_timeout_s * 1000:
+        if not self._has_failed() and now_ms - repaired_ms < self._settings.repair_timeout_s * 1000:
             return None
-        self._failures = 0
         seen = {"unrepaired_ms": now_ms - repaired_ms}
         return self._repair(self._reason, now_ms, seen)

@@ -105,6 +105,11 @@ class Turn:
     started_ms: int
     ended_ms: int | None
     latency_ms: int | None
+    endpointing_ms: int | None = None
+    model_ms: int | None = None
+    network_ms: int | None = None
+    buffer_ms: int | None = None
+    tool_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

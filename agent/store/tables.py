@@ -190,6 +190,10 @@ turns = sa.Table(
     sa.Column("started_ms", sa.BigInteger, nullable=False),
     sa.Column("ended_ms", sa.BigInteger),
     sa.Column("latency_ms", sa.BigInteger),
+    *(
+        sa.Column(part, sa.BigInteger)
+        for part in ("endpointing_ms", "model_ms", "network_ms", "buffer_ms", "tool_ms")
+    ),
     sa.Index(None, "call_id", "position"),
 )
 

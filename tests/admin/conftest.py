@@ -55,7 +55,14 @@ async def admin(settings: DatabaseSettings) -> AsyncIterator[Admin]:
             for record in (
                 offered(caller_number=HOSTILE),
                 answered(),
-                turn(latency_ms=300),
+                turn(
+                    latency_ms=300,
+                    endpointing_ms=120,
+                    model_ms=100,
+                    network_ms=60,
+                    buffer_ms=20,
+                    tool_ms=0,
+                ),
                 turn("item-2", position=1, speaker="caller", text="And the weather?\x1b]0;x\x07"),
                 tool(),
                 event(detail={"code": "x"}),

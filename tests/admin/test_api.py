@@ -81,6 +81,11 @@ async def test_detail(signed_in: httpx.AsyncClient) -> None:
         "started_ms": 100,
         "ended_ms": 1900,
         "latency_ms": 300,
+        "endpointing_ms": 120,
+        "model_ms": 100,
+        "network_ms": 60,
+        "buffer_ms": 20,
+        "tool_ms": 0,
     }
     assert found["tool_calls"] == [
         {

@@ -22,6 +22,7 @@ from agent.call.events import (
     TurnBegan,
     TurnTruncated,
 )
+from agent.call.latency import Latency
 from agent.call.records import TurnRecord
 
 LOUD = np.full(FRAME_SAMPLES, 5000, dtype="<i2").tobytes()
@@ -86,6 +87,19 @@ def test_an_exchange() -> None:
     assert (second.started_ms, second.ended_ms) == (2720, 3620)
     assert second.latency_ms == 720
     assert not second.interrupted
+
+
+def test_a_wait_is_divided() -> None:
+    """The row says where the time between question and answer went."""
+    latency = Latency([(2720, 20)])
+    conversation = Conversation("c", spoken((1000, 2000)), spoken((2720, 3620)), latency)
+    rows: list[TurnRecord] = []
+    for now_ms, event in EXCHANGE:
+        latency.receive(event, now_ms)
+        rows += conversation.receive(event, now_ms)
+    answer = rows[-1]
+    parts = (answer.endpointing_ms, answer.model_ms, answer.network_ms, answer.buffer_ms)
+    assert (*parts, answer.tool_ms, answer.latency_ms) == (500, 200, 0, 20, 0, 720)
 
 
 def test_order_is_the_chain_not_the_arrival() -> None:

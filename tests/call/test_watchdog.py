@@ -36,7 +36,8 @@ class Stage:
 
     def play(self, script: Script, until_ms: int = 30_000) -> list[tuple[str, str, int]]:
         """Run every frame; return what was found: kind, repair, when (s)."""
-        events, found = list(script), []
+        events = list(script)
+        found: list[tuple[str, str, int]] = []
         for now_ms in range(0, until_ms, FRAME_MS):
             for track, runs in ((self.agent, self.heard), (self.caller, self.spoken)):
                 if any(start <= now_ms < end for start, end in runs):

@@ -98,7 +98,7 @@ function turnEntry(turn) {
       { class: "entry-head" },
       h("b", {}, turn.speaker),
       h("span", {}, clock(turn.started_ms, true)),
-      turn.latency_ms != null && h("span", { title: "from the caller's last sound to the agent's first" }, `after ${span(turn.latency_ms)}`),
+      turn.latency_ms != null && h("span", { title: waitTitle(turn) }, `after ${span(turn.latency_ms)}`),
       turn.interrupted && h("span", { class: "cut" }, "interrupted"),
     ),
     h(
@@ -107,6 +107,14 @@ function turnEntry(turn) {
       isCut ? [turn.heard_text, h("del", { title: "not heard" }, turn.text.slice(turn.heard_text.length))] : turn.text || h("i", { class: "quiet" }, turn.ended_ms == null ? "speaking…" : "nothing understood"),
     ),
   );
+}
+
+/** Says from when to when the caller waited, and for whom. */
+function waitTitle(turn) {
+  const parts = ["endpointing", "model", "tool", "network", "buffer"]
+    .filter((name) => turn[`${name}_ms`])
+    .map((name) => `${name} ${span(turn[`${name}_ms`])}`);
+  return ["from the caller's last sound to the agent's first", ...parts].join("\n");
 }
 
 function toolEntry(tool) {
