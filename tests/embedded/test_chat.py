@@ -322,6 +322,21 @@ async def test_tool_calls(engines: Engines) -> None:
     assert [first["tool_call_id"], second["tool_call_id"]] == [c["call_id"] for c in calls]
 
 
+async def test_limit_of_tokens(engines: Engines) -> None:
+    """An answer that its limit cut is spoken as far as it goes, and called incomplete."""
+    async with open_model() as server, open_server(engines, server.url) as url:
+        server.answers = [[chunk({"content": "We are open. From"}, "length"), "data: [DONE]"]]
+        async with open_socket(url) as client:
+            await write(client, "Are you open?")
+            await client.send(type="response.create", response={"max_output_tokens": 4000})
+            done = await client.wait("response.done")
+    assert server.requests[0]["max_tokens"] == 4000
+    assert done["response"]["status"] == "incomplete"
+    assert done["response"]["status_details"]["reason"] == "max_output_tokens"
+    said = done["response"]["output"][0]
+    assert (said["status"], said["content"][0]["transcript"]) == ("incomplete", "We are open. From")
+
+
 async def test_first_sentence_comes_first(engines: Engines) -> None:
     """The first sentence is heard while the model is still busy with the rest."""
     async with open_model() as server, open_server(engines, server.url) as url:
