@@ -3,6 +3,7 @@
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -53,6 +54,17 @@ def load(tmp_path: Path, text: str, **environment: str) -> Settings:
     file = tmp_path / "trunkline.toml"
     file.write_text(text)
     return load_settings(file, environment)
+
+
+def test_documented_prices_and_budgets_are_accepted(tmp_path: Path) -> None:
+    """What docs/money.md shows can be pasted and used, and says what we ship."""
+    text = (Path(__file__).parents[1] / "docs" / "money.md").read_text(encoding="utf-8")
+    settings = load(tmp_path, text.split("```toml")[1].split("```")[0])
+    assert settings.limits.budget.day_usd == 100
+    assert settings.limits.zone == ZoneInfo("Europe/Brussels")
+    shipped, today = load(tmp_path, "").price_list, date(2026, 11, 21)
+    for price in settings.prices:
+        assert price == shipped.price_of(price.model, today)
 
 
 def test_documented_example_is_accepted(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_an_admin_reads_a_call(tmp_path: Path, browser: webdriver.Chrome) -> Non
         problems = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
     assert "How can I help" in text
     assert "receptionist" in text
+    assert "$0.00" in text, "the offline server costs nothing, and that is known"
     assert len(shapes) >= 3
     assert problems == []
 
