@@ -75,6 +75,11 @@ def _checked_input(given: object) -> list[JsonObject]:
             if not isinstance(item.get("id"), str):
                 raise Refused("missing_required_parameter", "A reference needs an id.", "item.id")
             checked.append(item)
-        else:
-            checked.append(checked_item(item))
+            continue
+        whole = checked_item(item)
+        if any(part.get("transcript", "") is None for part in whole.get("content", ())):
+            # A response begins at once; words of an item are known when they are known.
+            message = "Add audio as an item of the conversation, and refer to it by its id."
+            raise Refused("invalid_value", message, "response.input")
+        checked.append(whole)
     return checked

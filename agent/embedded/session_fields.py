@@ -3,8 +3,8 @@
 Pure: a value comes in from a stranger and goes out complete, or is `Refused`
 with its path. Values and limits: section 2 of the protocol reference. What
 this server cannot do is refused (MCP tools, stored prompts); what only costs
-or colours a cloud model is taken and changes nothing (reasoning, truncation,
-noise reduction, tracing).
+or colours a cloud model is taken and changes nothing in the rules' answers
+(reasoning, truncation, noise reduction, tracing).
 """
 
 from agent.embedded.protocol import JsonObject, Refused, is_number, only_known

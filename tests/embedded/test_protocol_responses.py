@@ -101,6 +101,19 @@ async def test_cancel_one_of_them(url: str) -> None:
         ),
         pytest.param({"input": [{"type": "x"}]}, "item.type", id="unknown item"),
         pytest.param(
+            {
+                "input": [
+                    {
+                        "type": "message",
+                        "role": "user",
+                        "content": [{"type": "input_audio", "audio": "AAAA"}],
+                    }
+                ]
+            },
+            "response.input",
+            id="audio that nobody has heard yet",
+        ),
+        pytest.param(
             {"input": [{"type": "item_reference", "id": "item_x"}]}, "item_id", id="unknown id"
         ),
         pytest.param({"metadata": {"a": 5}}, "response.metadata", id="metadata"),
