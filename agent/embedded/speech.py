@@ -19,7 +19,13 @@ from agent.embedded.mouth import Cut, Mouth, Started
 from agent.embedded.protocol import Refused
 from agent.embedded.response import OutOfTokens, ResponseWriter
 from agent.embedded.state import State
-from agent.embedded.voice import DEFAULT_VOICE, PAUSE_BETWEEN_SENTENCES, VOICES, sentences
+from agent.embedded.voice import (
+    DEFAULT_VOICE,
+    PAUSE_BETWEEN_SENTENCES,
+    VOICES,
+    first_breath,
+    sentences,
+)
 
 log = structlog.get_logger()
 
@@ -75,11 +81,19 @@ class Speech:
                 self._mouth.begin(writer.id, item_id)
         speed = float(self._state.config["audio"]["output"]["speed"])
         voice = self._speaker(writer.voice)
-        for sentence in sentences(text):
+        pieces = sentences(text)
+        goes_on = False
+        if is_first and writer.is_spoken and pieces:
+            head, rest = first_breath(pieces[0])
+            goes_on = bool(rest)
+            pieces[:1] = [head, rest] if goes_on else [head]
+        for number, sentence in enumerate(pieces):
             pcm = b""
             if writer.is_spoken:
-                pcm = await self._state.engines.say(sentence, speed, voice)
-                if not is_first:
+                # The comma keeps the voice up where the sentence goes on.
+                words = f"{sentence.rstrip(',;:')}," if goes_on and number == 0 else sentence
+                pcm = await self._state.engines.say(words, speed, voice)
+                if not is_first and not (goes_on and number == 1):
                     pcm = PAUSE_BETWEEN_SENTENCES + pcm
             share = writer.afford(sentence, len(pcm) // _BYTES_PER_MS)
             if pcm:

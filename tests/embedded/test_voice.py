@@ -11,7 +11,7 @@ from agent.embedded.engines import Engines
 from agent.embedded.espeak import Espeak
 from agent.embedded.settings import EmbeddedSettings
 from agent.embedded.transcriber import Transcriber, TranscriptionFailed
-from agent.embedded.voice import Voice
+from agent.embedded.voice import Voice, first_breath
 
 SENTENCE = "We are open from seven in the morning until six."
 # Answers as espeak-ng does: text on stdin, WAV on stdout, of a length that follows -s.
@@ -137,3 +137,34 @@ async def test_no_hibari(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, espeak
         assert len(await engines.say(SENTENCE, 1.0)) > 16000
     finally:
         engines.close()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "first", "rest"),
+    [
+        pytest.param(
+            "We are open from seven to six.", "We are open from seven to six.", "", id="short"
+        ),
+        pytest.param(
+            "We are open Monday to Friday from 7 am to 6 pm and Saturday from 8 am to 2 pm.",
+            "We are open Monday to Friday from 7 am to 6 pm",
+            "and Saturday from 8 am to 2 pm.",
+            id="before and",
+        ),
+        pytest.param(
+            "No, I am sorry to say so; you may come again tomorrow in the afternoon.",
+            "No, I am sorry to say so;",
+            "you may come again tomorrow in the afternoon.",
+            id="not after one word",
+        ),
+        pytest.param(
+            "The long way to the old market hall leads along the river bank, sir.",
+            "The long way to the old market hall leads along the river bank, sir.",
+            "",
+            id="not before one word",
+        ),
+    ],
+)
+def test_first_breath(sentence: str, first: str, rest: str) -> None:
+    """A long sentence is begun with a part that can stand alone; nothing of it is lost."""
+    assert first_breath(sentence) == (first, rest)
