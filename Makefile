@@ -66,6 +66,7 @@ test: lint
 bench: install-dev
 	$(BIN)/python -m tests.bench.loopback
 	$(BIN)/python -m tests.bench.embedded
+	$(BIN)/python -m tests.bench.barge_in
 
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \

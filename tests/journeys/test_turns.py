@@ -90,7 +90,7 @@ async def test_a_sound_over_the_agent(
             {"hear": hears, "answer": [{"say": "What else can I do?"}]},
         ],
     }
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"listen": 700},
         {"say": str(speak("When are you open?"))},
         {"interrupt": str(speak("Right.")), "after_ms": 1500},
@@ -125,7 +125,7 @@ async def test_speech_that_is_announced_and_not_heard(
             {"answer": [{"say": "Now you can hear me."}]},
         ]
     }
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"listen": 700},
         {"say": str(speak("When are you open?"))},
         {"listen": 900},
@@ -151,7 +151,7 @@ async def test_two_responses_fail(tmp_path: Path, engines: Engines, speak: Speak
             {"at": "response.done", "nth": 3, "do": "fail_response"},
         ],
     }
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"listen": 700},
         {"say": str(speak("When are you open?"))},
         {"listen": 900},
@@ -170,7 +170,7 @@ async def test_a_far_end_that_falls_silent_for_good(
 ) -> None:
     """No event and no sound any more: the caller is not kept on a dead line."""
     script = {"faults": [{"at": "input_audio_buffer.committed", "do": "freeze"}]}
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"listen": 700},
         {"say": str(speak("When are you open?"))},
         {"wait_for_end": True},
@@ -192,7 +192,7 @@ async def test_a_caller_who_says_nothing(tmp_path: Path, engines: Engines) -> No
             {"answer": [{"say": "Goodbye."}]},
         ]
     }
-    steps = [{"wait_for_end": True}]
+    steps: list[dict[str, Any]] = [{"wait_for_end": True}]
     _, call, far = await played(tmp_path, engines, script, steps, idle__after_s="2")
     assert [turn["text"] for turn in turns(call)] == [
         GREETING,
@@ -212,7 +212,7 @@ async def test_a_caller_who_says_nothing(tmp_path: Path, engines: Engines) -> No
 async def test_where_the_wait_went(tmp_path: Path, engines: Engines, speak: Speak) -> None:
     """Every answer's latency is explained by its parts, at the caller's ear."""
     script = {"turns": [{"answer": [{"say": "From seven.", "after_s": 0.5}]}]}
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"listen": 700},
         {"say": str(speak("When are you open?"))},
         {"listen": 900},
