@@ -9,6 +9,7 @@ that could still be called.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -32,6 +33,7 @@ _HOLDS = (pj.PJSUA_CALL_MEDIA_LOCAL_HOLD, pj.PJSUA_CALL_MEDIA_REMOTE_HOLD)
 _FAULT = Ending("trunkline", "internal error")
 _TRANSFERRED = Ending("agent", "transferred")
 
+_ADDRESS = re.compile(r'(sips?|tel):[^\s<>"]{1,255}')
 _KEYS = frozenset("0123456789*#ABCD")  # RFC 4733, 3.2
 _MOST_DIGITS = 64
 _TRANSFER_TIMEOUT_S = 45.0
@@ -284,6 +286,8 @@ class SipLeg:
         Raises:
             LineRefused: It was refused, failed, or its outcome was not told in time.
         """
+        if not _ADDRESS.fullmatch(target):  # PJSIP would write anything into the REFER
+            raise LineRefused("the target is no SIP or telephone address")
         if self._call is None or not self._confirmed:
             raise LineRefused("there is no call to transfer")
         if self._handover is not None and not self._handover.is_over:

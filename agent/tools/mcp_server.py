@@ -23,7 +23,7 @@ from agent.call.ports import ToolContext, ToolResult, ToolSchema
 from agent.call.tasks import cancel
 from agent.tools.arguments import ArgumentCheck
 from agent.tools.egress import open_client
-from agent.tools.mcp_stdio import open_stdio
+from agent.tools.mcp_stdio import StdioServer, open_stdio
 from agent.tools.settings import McpServerSettings
 from agent.tools.tool import answer, failure, hide
 
@@ -87,8 +87,7 @@ class McpServer:
             try:
                 await self._serve()
             except Exception as error:  # noqa: BLE001 - a stranger's program may fail in any way
-                self.problem = self._explain(error)
-            self._session = None
+                self._lose(self._explain(error))
             self.tried.set()
             if loop.time() - began_s > _HEALTHY_AFTER_S:
                 pause_s = _FIRST_PAUSE_S
@@ -106,12 +105,12 @@ class McpServer:
             result = await session.call_tool(name, dict(arguments))
         except mcp.MCPError as error:
             if self._lost.is_set() or error.error.code == mcp.types.CONNECTION_CLOSED:
-                self._lost.set()
+                self._lose("the connection was lost")
                 return failure(f"{self.settings.name} was lost during the call", _UNREACHABLE)
             return failure(self._hide(f"{self.settings.name}: {error}"), "That did not work.")
         except (ClosedResourceError, BrokenResourceError, httpx2.HTTPError) as error:
-            self._lost.set()
-            return failure(self._explain(error), _UNREACHABLE)
+            self._lose(self._explain(error))
+            return failure(f"{self.settings.name}: {self.problem}", _UNREACHABLE)
         except RuntimeError as error:  # what came back does not fit the server's own schema
             return failure(self._hide(f"{self.settings.name}: {error}"), "That did not work.")
         finally:
@@ -142,7 +141,6 @@ class McpServer:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_S):
                         await self._lost.wait()
-                        self.problem = self.problem or "the connection was lost"
                         return
                 if not self._calls:  # it may do one thing at a time
                     async with asyncio.timeout(settings.connect_timeout_s):
@@ -155,13 +153,13 @@ class McpServer:
             secrets = {name: it.get_secret_value() for name, it in settings.secret_env.items()}
             env = {**settings.base_env, **settings.env, **secrets}
             async with open_stdio(settings.command, env, settings.name) as server:
-                watch = asyncio.create_task(self._watch(server.ended))
+                watch = asyncio.create_task(self._watch(server))
                 try:
                     yield server.streams
                 finally:
                     await cancel(watch)
-                    if server.reason:
-                        self.problem = server.reason
+                    if server.ended.is_set():
+                        self._lose(server.reason)
             return
         client = open_client(
             allow_private=settings.allow_private,
@@ -177,9 +175,16 @@ class McpServer:
         async with client, streamable_http_client(settings.url, http_client=client) as streams:
             yield streams
 
-    async def _watch(self, ended: asyncio.Event) -> None:
-        await ended.wait()
-        self._lost.set()
+    async def _watch(self, server: StdioServer) -> None:
+        await server.ended.wait()
+        self._lose(server.reason)
+
+    def _lose(self, reason: str) -> None:
+        """From now on calls are told so; `run` connects again."""
+        self._session = None
+        if not self._lost.is_set():
+            self.problem = reason
+            self._lost.set()
 
     async def _list(self, session: mcp.ClientSession) -> None:
         """Learn which of the allowed tools there are.
@@ -238,7 +243,7 @@ class McpServer:
             error = error.exceptions[0]
         if isinstance(error, TimeoutError):
             words = f"no answer within {self.settings.connect_timeout_s:g} s"
-        elif isinstance(error, mcp.MCPError) and self.problem:
+        elif isinstance(error, mcp.MCPError) and self._lost.is_set():
             words = self.problem  # the process said why it is gone; the session only that it is
         else:
             words = str(error) or type(error).__name__

@@ -139,16 +139,31 @@ async def _overhear(process: Process, log: structlog.typing.FilteringBoundLogger
 
 
 async def _stop(process: Process) -> None:
-    """Close its stdin, then ask, then force; the whole group, for it may have children."""
-    if process.stdin is not None:
-        process.stdin.close()
+    """Close its stdin, then ask, then force; the whole group, for it may have children.
+
+    Meanwhile what it still writes is read and dropped: writers that are stuck cannot
+    leave, and a pipe is only let go of at its end.
+    """
+    assert process.stdin is not None
+    process.stdin.close()
+    drains = [asyncio.create_task(_drain(it)) for it in (process.stdout, process.stderr) if it]
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         if number is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
+            _signal(process, number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
                 await process.wait()
                 break
+    _signal(process, signal.SIGKILL)  # children that outlived it
+    await asyncio.wait(drains, timeout=_PATIENCE_S)
+    await cancel(*drains)
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(65_536):
+        pass
+
+
+def _signal(process: Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
+        os.killpg(process.pid, number)

@@ -12,12 +12,13 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 from agent.audio.frame import SILENCE, Frame
 from agent.audio.voice import is_voiced
-from agent.call.ports import LegClosed
+from agent.call.ports import LegClosed, LineRefused
 from sip.endpoint import SipEndpoint, open_endpoint
 from sip.leg import SipLeg
 from sip.settings import RouteSettings, SipSettings, TrunkSettings
@@ -66,7 +67,22 @@ class Program:
 
     def take(self, leg: SipLeg) -> None:
         self.legs.append(leg)
-        task = asyncio.create_task(self.call(leg))
+        self.start(self.call(leg))
+
+    async def listen(self, leg: SipLeg) -> None:
+        async for key in leg.digits():
+            tell("key", key=key)
+        tell("keys are over")
+
+    async def transfer(self, leg: SipLeg, target: str) -> None:
+        try:
+            await leg.transfer(target)
+            tell("transferred")
+        except LineRefused as error:
+            tell("refused", reason=str(error))
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -88,6 +104,8 @@ class Program:
             if self.options.get("answer", True):
                 await leg.answer()
                 tell("answered")
+                if self.options.get("keys"):
+                    self.start(self.listen(leg))
                 if (talk_s := self.options.get("hang_up_after_s")) is not None:
                     await asyncio.sleep(talk_s)
                     leg.hang_up()
@@ -122,6 +140,14 @@ class Program:
             elif line == "reject":
                 for leg in self.legs:
                     leg.reject(503, 7)
+            elif line.startswith("keys "):
+                try:
+                    self.legs[0].send_digits(line.removeprefix("keys "))
+                    tell("sent")
+                except LineRefused as error:
+                    tell("refused", reason=str(error))
+            elif line.startswith("transfer "):
+                self.start(self.transfer(self.legs[0], line.removeprefix("transfer ")))
             elif line == "block":
                 time.sleep(0.4)  # noqa: ASYNC251 - a blocked loop is what is tried
                 tell("blocked")

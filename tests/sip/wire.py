@@ -74,7 +74,14 @@ class Phone:
     def rtp_port(self) -> int:
         return int(self.rtp.getsockname()[1])
 
-    def say(self, method: str, body: str = "", *, via_more: str = "") -> None:
+    def say(
+        self,
+        method: str,
+        body: str = "",
+        *,
+        via_more: str = "",
+        content_type: str = "application/sdp",
+    ) -> None:
         if method not in ("ACK", "CANCEL"):
             self.cseq += 1
             self.branch += 1
@@ -91,7 +98,7 @@ class Phone:
             f"Contact: <sip:{self.from_user}@{ip}:{port}>",
             "Max-Forwards: 70",
             *(f"{name}: {value}" for name, value in self.headers.items()),
-            *(["Content-Type: application/sdp"] if body else []),
+            *([f"Content-Type: {content_type}"] if body else []),
             f"Content-Length: {len(body)}",
         ]
         message = "\r\n".join(lines) + "\r\n\r\n" + body
@@ -116,8 +123,18 @@ class Phone:
         raise AssertionError(f"waited {within_s:g} s for {wanted}, heard only {passed}")
 
     def reply_ok(self, request: Message) -> None:
+        self.reply(request, "200 OK")
+
+    def reply(self, request: Message, status: str) -> None:
         kept = re.findall(r"^(?:Via|From|To|Call-ID|CSeq):.*\r$", request.text, re.M | re.I)
-        lines = ["SIP/2.0 200 OK", *(line.rstrip("\r") for line in kept), "Content-Length: 0"]
+        ip, port = self.sip.getsockname()
+        contact = f"Contact: <sip:{self.from_user}@{ip}:{port}>"
+        lines = [
+            f"SIP/2.0 {status}",
+            contact,
+            *(line.rstrip("\r") for line in kept),
+            "Content-Length: 0",
+        ]
         self.sip.sendto(("\r\n".join(lines) + "\r\n\r\n").encode(), self.agent)
 
     def invite(self, body: str | None = None) -> Message:
