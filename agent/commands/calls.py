@@ -80,7 +80,7 @@ def _print_list(page: CallPage) -> None:
     table.add_column("Started", no_wrap=True)
     for name in ("Caller", "Dialled", "State"):
         table.add_column(name, overflow="fold")
-    for name in ("Duration", "Turns"):
+    for name in ("Duration", "Turns", "Cost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Ending", overflow="fold")
     for call in page.items:
@@ -92,6 +92,7 @@ def _print_list(page: CallPage) -> None:
             call.state,
             _span(call.duration_ms),
             str(call.turn_count),
+            "-" if call.cost_usd is None else f"${call.cost_usd:.4f}",
             _text(_ending(call)),
         )
     console.print(table)

@@ -62,6 +62,7 @@ async def test_list(filled: Settings, capsys: pytest.CaptureFixture[str]) -> Non
     assert [line.split()[0] for line in lines] == ["Id", "call-2", "call-1"]
     assert "[bold]evil[/bold]" in lines[2]
     assert "caller: hung up" in lines[2]
+    assert "$0.0072" in lines[2]
     assert "\x1b" not in "".join(lines)
 
 
