@@ -1,9 +1,12 @@
 """A scripted server, seen by clients: what it was told to hear, answer and break, and no more."""
 
 import asyncio
+import itertools
 import json
 import os
+import stat
 import sys
+import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,22 +14,25 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from aiortc import RTCConfiguration, RTCPeerConnection
 from pydantic import SecretStr, ValidationError
+from websockets.asyncio.client import connect
 
+from agent.audio.wav import tone
 from agent.call.events import AgentGone
 from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer
-from agent.embedded.doorstep import Doorstep
+from agent.embedded.downlink import Downlink
 from agent.embedded.engines import Engines
-from agent.embedded.script import Script, ScriptError, load_script
-from agent.embedded.server import RealtimeServer
-from agent.embedded.settings import EmbeddedSettings
-from agent.embedded.stage import ScriptedEngines
+from agent.embedded.faults import Faults
+from agent.embedded.g711 import encode
+from agent.embedded.script import Script, ScriptError, ScriptFault, load_script
+from agent.embedded.trace import SessionTrace, writing
 from agent.embedded.voice import Voice
 from agent.realtime.leg import RealtimeConnector
 from agent.realtime.settings import RealtimeSettings
 from tests.embedded.caller import Caller, open_call, post_offer
+from tests.embedded.scripted import scripted
+from tests.embedded.socket_client import open_socket
 
 SCRIPTS = Path(__file__).parent.parent / "data" / "scripts"
 PROFILE = AgentProfile("receptionist", "You answer the phone.", "Hello.", "marin")
@@ -35,34 +41,6 @@ TRANSCRIBED = {
     "audio": {"input": {"transcription": {"model": "gpt-transcribe"}}},
 }
 OFFER = CallOffer("call_1", "sip_1", "trunk", "100", "200", 0.0)
-
-
-@asynccontextmanager
-async def scripted(engines: Engines, script: Script) -> AsyncIterator[str]:
-    """Serve a script on a real port; leaving it, no call is left."""
-    server = RealtimeServer(EmbeddedSettings(), ScriptedEngines(engines, script))
-    config = uvicorn.Config(
-        Doorstep(server.app, script),
-        host="127.0.0.1",
-        port=0,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-    )
-    web = uvicorn.Server(config)
-    async with server.running():
-        serving = asyncio.create_task(web.serve())
-        async with asyncio.timeout(5):
-            while not web.started:
-                await asyncio.sleep(0.01)
-        port = web.servers[0].sockets[0].getsockname()[1]
-        try:
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            web.should_exit = True
-            async with asyncio.timeout(10):
-                await serving
-    assert server.call_count == 0
 
 
 def _faults(*faults: dict[str, Any]) -> Script:
@@ -87,7 +65,7 @@ async def _offer_sdp() -> str:
 async def test_hears_and_answers_as_written(engines: Engines, voice: Voice) -> None:
     """Whatever is said, the script's words are heard, its tool called and its answer spoken."""
     script = load_script(SCRIPTS / "weather.yaml")
-    async with scripted(engines, script) as url, open_call(url, TRANSCRIBED) as call:
+    async with scripted(engines, script, key="") as far, open_call(far.url, TRANSCRIBED) as call:
         await _answered(call)
         assert call.transcripts() == ["Hello, this is a script."]
         await call.wait("output_audio_buffer.stopped")
@@ -129,14 +107,14 @@ async def test_refused_offer(
 ) -> None:
     """The first offer is refused as written, the second is answered."""
     script = Script.model_validate({"offers": [offer, {}]})
-    async with scripted(engines, script) as url:
-        reply = await post_offer(url, await _offer_sdp())
+    async with scripted(engines, script, key="") as far:
+        reply = await post_offer(far.url, await _offer_sdp())
         assert reply.status_code == status
         assert reply.json()["error"]["code"] == offer.get("error", {}).get(
             "code", "scripted_refusal"
         )
         assert headers.items() <= dict(reply.headers).items()
-        async with open_call(url) as call:
+        async with open_call(far.url) as call:
             assert call.kinds() == ["session.created"]
 
 
@@ -168,11 +146,11 @@ async def test_our_agent_says_why(
 ) -> None:
     """Trunkline's own connector gives up in time, with a reason, and leaves nothing behind."""
     async with (
-        scripted(engines, Script.model_validate(script)) as url,
+        scripted(engines, script, key="") as far,
         httpx.AsyncClient(trust_env=False) as client,
     ):
         settings = RealtimeSettings(
-            base_url=url, api_key=SecretStr("sk-test"), connect_timeout_s=1.5
+            base_url=far.url, api_key=SecretStr("sk-test"), connect_timeout_s=1.5
         )
         with pytest.raises(AgentUnavailable, match=reason) as caught:
             async with RealtimeConnector(settings, client).open(PROFILE, OFFER):
@@ -183,10 +161,10 @@ async def test_our_agent_says_why(
 async def test_our_agent_notices_a_dropped_session(engines: Engines) -> None:
     """A session that ends in mid-call is told to the call as the agent's end."""
     async with (
-        scripted(engines, _faults({"at": 0.5, "do": "drop"})) as url,
+        scripted(engines, _faults({"at": 0.5, "do": "drop"}), key="") as far,
         httpx.AsyncClient(trust_env=False) as client,
     ):
-        settings = RealtimeSettings(base_url=url, api_key=SecretStr("sk-test"))
+        settings = RealtimeSettings(base_url=far.url, api_key=SecretStr("sk-test"))
         async with RealtimeConnector(settings, client).open(PROFILE, OFFER) as leg:
             async with asyncio.timeout(8):
                 events = [event async for event in leg.events()]
@@ -197,7 +175,7 @@ async def test_mends_nothing_it_was_told_to_break(engines: Engines) -> None:
     """Garbage, unknown, oversized, repeated, reordered, missing and failed: each as written, once."""
     script = load_script(SCRIPTS / "rough.yaml")
     got: list[str] = []
-    async with scripted(engines, script) as url, open_raw(url, got) as send:
+    async with scripted(engines, script, key="") as far, open_raw(far.url, got) as send:
         await _until(lambda: len(got) == 5)
         assert got[0] == got[1]
         assert got[2] == "no JSON"
@@ -219,8 +197,8 @@ async def test_mends_nothing_it_was_told_to_break(engines: Engines) -> None:
 async def test_mute(engines: Engines) -> None:
     """A muted session claims to speak: every event comes, and no sound."""
     async with (
-        scripted(engines, _faults({"at": "session.created", "do": "mute"})) as url,
-        open_call(url) as call,
+        scripted(engines, _faults({"at": "session.created", "do": "mute"}), key="") as far,
+        open_call(far.url) as call,
     ):
         await _answered(call)
         await call.wait("output_audio_buffer.stopped")
@@ -231,7 +209,7 @@ async def test_mute(engines: Engines) -> None:
 async def test_freeze(engines: Engines) -> None:
     """A frozen session says nothing more and answers nothing, and can still be hung up."""
     script = _faults({"at": "output_audio_buffer.started", "do": "freeze"})
-    async with scripted(engines, script) as url, open_call(url) as call:
+    async with scripted(engines, script, key="") as far, open_call(far.url) as call:
         call.send(type="response.create")
         await call.wait("output_audio_buffer.started")
         seen = len(call.events)
@@ -247,13 +225,196 @@ async def test_freeze(engines: Engines) -> None:
 async def test_expire(engines: Engines, at: float | str) -> None:
     """An expired session says so before it closes."""
     async with (
-        scripted(engines, _faults({"at": at, "do": "expire"})) as url,
-        open_call(url) as call,
+        scripted(engines, _faults({"at": at, "do": "expire"}), key="") as far,
+        open_call(far.url) as call,
     ):
         call.send(type="response.create")
         error = await call.wait("error")
         assert error["error"]["code"] == "session_expired"
         await _until(lambda: call.channel.readyState == "closed")
+
+
+@pytest.mark.parametrize(
+    ("do", "reason"),
+    [
+        pytest.param("drop", None, id="drop"),
+        pytest.param("expire", "session_expired", id="expire"),
+    ],
+)
+async def test_a_socket_session_ends(engines: Engines, do: str, reason: str | None) -> None:
+    """Over WebSocket a session is dropped without a word, or told that its time is over."""
+    script = _faults({"at": "response.create", "do": do})
+    async with scripted(engines, script, key="") as far, open_socket(far.url) as client:
+        await client.send(type="response.create")
+        async with asyncio.timeout(10):
+            await client.closed.wait()
+        errors = [event["error"]["code"] for event in client.events if event["type"] == "error"]
+        assert errors == ([reason] if reason else [])
+        assert "response.done" not in client.kinds()
+    assert far.trace[-1]["what"] == "ended"
+
+
+async def test_a_socket_session_freezes(engines: Engines) -> None:
+    """Over WebSocket a frozen session stays open and sends nothing more."""
+    script = _faults({"at": "response.created", "do": "freeze"})
+    async with scripted(engines, script, key="") as far, open_socket(far.url) as client:
+        await client.send(type="response.create")
+        await client.wait("response.created")
+        await client.send(type="input_audio_buffer.clear")
+        await far.received("input_audio_buffer.clear")
+        # A control frame comes back behind everything that was sent before it.
+        await (await client.connection.ping())
+        assert client.kinds()[-1] == "response.created"
+        assert not client.closed.is_set()
+
+
+async def test_a_mute_socket_session(engines: Engines) -> None:
+    """Over WebSocket a muted session sends as much audio as ever, and all of it is silence."""
+    script = _faults({"at": "session.created", "do": "mute"})
+    async with scripted(engines, script, key="") as far, open_socket(far.url) as client:
+        await client.send(type="response.create")
+        await client.wait("response.done")
+        assert len(client.audio()) > 24000
+        assert max(abs(sample) for sample in memoryview(client.audio()).cast("h")) < 50
+
+
+async def test_refused_and_ignored_events(engines: Engines) -> None:
+    """A client event is refused with the script's error or not answered, once; then it counts."""
+    script = _faults(
+        {"at": "session.update", "do": "refuse", "error": {"code": "oops", "message": "Oops."}},
+        {"at": "session.update", "nth": 2, "do": "ignore"},
+    )
+    update = {"type": "session.update", "session": {"type": "realtime", "instructions": "Be brief"}}
+    async with scripted(engines, script, key="") as far, open_socket(far.url) as client:
+        for number in range(3):
+            await client.send(event_id=f"e{number}", **update)
+        updated = await client.wait("session.updated")
+        assert updated["session"]["instructions"] == "Be brief"
+        assert client.kinds() == ["session.created", "error", "session.updated"]
+        error = client.events[1]["error"]
+        assert (error["code"], error["message"], error["event_id"]) == ("oops", "Oops.", "e0")
+
+
+async def test_a_message_that_is_not_utf_8(engines: Engines) -> None:
+    """Over WebSocket, too, the bytes of the script leave as a text message."""
+    script = _faults({"at": "cue.now", "do": "send", "hex": "fffe00"})
+    async with scripted(engines, script, key="") as far:
+        address = f"{far.url.replace('http', 'ws', 1)}/realtime?model=x"
+        async with connect(address, proxy=None) as connection:
+            created = json.loads(await connection.recv())
+            assert created["type"] == "session.created"
+            await connection.send('{"type": "cue.now"}')
+            async with asyncio.timeout(10):
+                assert await connection.recv(decode=False) == bytes.fromhex("fffe00")
+
+
+async def test_exact_sound(engines: Engines, tmp_path: Path) -> None:
+    """A tone and a WAV file named beside the script are heard as they are, whatever is said."""
+    sound = tone(300, 400)
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(sound)
+    part = tmp_path / "part.yaml"
+    part.write_text(
+        "turns:\n"
+        "  - answer: [{say: One. Two. Three., tone_hz: 300, tone_ms: 400}]\n"
+        "  - answer: [{say: One., wav: sound.wav}]\n"
+    )
+    formats = {"output": {"format": {"type": "audio/pcmu"}}}
+    async with scripted(engines, load_script(part), key="") as far, open_socket(far.url) as client:
+        session = {"type": "realtime", "audio": formats}
+        await client.send(type="session.update", session=session)
+        await client.send(type="response.create")
+        await client.wait("response.done")
+        first = client.audio()
+        await client.send(type="response.create")
+        await client.wait("response.done", 2)
+        assert first[: len(sound) // 2] == client.audio()[len(first) :] == encode(sound, "pcmu")
+
+
+async def test_the_trace_tells_both_sides(engines: Engines) -> None:
+    """What a client sent and what it was sent, faults included, is written down, audio left out."""
+    script = _faults({"at": "session.created", "do": "repeat"})
+    async with scripted(engines, script, key="") as far, open_call(far.url) as call:
+        call.send(type="input_audio_buffer.append", audio="AAAA" * 100)
+        await call.wait("error")
+        call.send(type="response.create")
+        await call.wait("response.done")
+    told = [record["what"] for record in far.trace]
+    assert (told[0], told[-1]) == ("opened", "ended")
+    assert {record["session_id"] for record in far.trace} == {call.call_id}
+    assert await far.sent("session.created", 2) == await far.sent("session.created", 1)
+    append = await far.received("input_audio_buffer.append")
+    assert append["audio"] == "(400 characters)"
+    assert far.trace[-1]["packets_sent"] > 0
+
+
+def test_the_trace_on_the_command_line(tmp_path: Path) -> None:
+    """`--trace` appends one JSON object a line to a file that nobody else can read."""
+    file = tmp_path / "trace.jsonl"
+    with writing(file) as note:
+        SessionTrace(note, "sess_1").received("no JSON")
+        SessionTrace(note, "sess_2").ended("hangup by client", packets_sent=7)
+    first, second = (json.loads(line) for line in file.read_text().splitlines())
+    assert (first["session_id"], first["what"], first["text"]) == ("sess_1", "received", "no JSON")
+    assert (second["reason"], second["packets_sent"]) == ("hangup by client", 7)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+PACKETS = [str(number).encode() for number in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("faults", "arrived"),
+    [
+        pytest.param([], "0 1 2 3 4 5 6 7", id="good"),
+        pytest.param([{"do": "lose", "packets": [0, 3]}], "1 2 4 5 6 7", id="lost"),
+        pytest.param([{"do": "lose", "every": 3}], "0 1 3 4 6 7", id="one in three lost"),
+        pytest.param([{"do": "duplicate", "every": 4}], "0 1 2 3 3 4 5 6 7 7", id="twice"),
+        pytest.param([{"do": "reorder", "packets": [1, 5]}], "0 2 1 3 4 6 5 7", id="reordered"),
+        pytest.param(
+            [{"do": "reorder", "packets": [1]}, {"do": "lose", "packets": [2]}],
+            "0 1 3 4 5 6 7",
+            id="behind a lost one",
+        ),
+        pytest.param(
+            [{"do": "delay", "packets": [2], "delay_ms": 50}],
+            "0 1 2@90 3@90 4@90 5 6 7",
+            id="late, and a burst",
+        ),
+        pytest.param([{"do": "vanish"}], "", id="cut"),
+    ],
+)
+def test_downlink(faults: list[dict[str, Any]], arrived: str) -> None:
+    """Packets every 20 ms: which arrive, in which order, and when if not at once."""
+    decided = Faults([ScriptFault(at="cue.go", **fault) for fault in faults], lambda *_: None)
+    decided.take({"type": "cue.go"})
+    seen = []
+    for number, packet in enumerate(PACKETS):
+        now_s = number / 50
+        for leaves_s, each in decided.downlink.pass_on(packet, now_s):
+            late = f"@{leaves_s * 1000:.0f}" if leaves_s > now_s else ""
+            seen.append(each.decode() + late)
+    assert " ".join(seen) == arrived
+
+
+def test_jitter() -> None:
+    """Each packet is late by up to so much, never overtakes, and by the same in each session."""
+    fault = ScriptFault(at=0.0, do="jitter", every=1, delay_ms=40)
+
+    def leaves() -> list[float]:
+        downlink = Downlink()
+        downlink.add(fault)
+        sent = [downlink.pass_on(b"x", number / 50) for number in range(50)]
+        return [leaves_s - number / 50 for number, [(leaves_s, _)] in enumerate(sent)]
+
+    late = leaves()
+    assert late == leaves()
+    assert max(late) <= 0.04
+    assert len(set(late)) > 25
+    assert all(later + 0.02 >= earlier - 1e-9 for earlier, later in itertools.pairwise(late))
 
 
 @pytest.mark.parametrize(
@@ -281,6 +442,60 @@ async def test_expire(engines: Engines, at: float | str) -> None:
         ),
         pytest.param("offers: [{status: 200}]", "found 200, accepted: 201 or 400", id="status"),
         pytest.param("turns: [{answer: [{}]}]", "say and call", id="empty step"),
+        pytest.param(
+            "turns: [{answer: [{say: x, tone_hz: 440}]}]", "both or neither", id="no length"
+        ),
+        pytest.param(
+            "turns: [{answer: [{say: x, tone_hz: 5000, tone_ms: 20}]}]",
+            "tone_hz: found 5000, accepted: less than 4000",
+            id="too high",
+        ),
+        pytest.param(
+            "turns: [{answer: [{say: x, wav: none.wav}]}]", "cannot be read as WAV", id="no WAV"
+        ),
+        pytest.param(
+            "turns: [{answer: [{say: x, wav: a.wav, tone_hz: 9, tone_ms: 9}]}]",
+            "found both tone_hz and wav",
+            id="two sounds",
+        ),
+        pytest.param(
+            "turns: [{answer: [{call: x, silent: true}]}]", "silent beside call", id="silent call"
+        ),
+        pytest.param("offers: [{alter: [{find: '('}]}]", "no regular expression", id="pattern"),
+        pytest.param(
+            "offers: [{alter: [{find: a, put: '\\9'}]}]", "no regular expression", id="group"
+        ),
+        pytest.param("offers: [{alter: [{fnd: a}]}]", "accepted: find, put", id="alter's key"),
+        pytest.param(
+            "offers: [{answer: x, alter: [{find: a}]}]", "both answer and alter", id="two answers"
+        ),
+        pytest.param("offers: [{error: {code: x}}]", "a refusal's status", id="error with 201"),
+        pytest.param("echo: 7", "echo: found 7, accepted: a valid boolean", id="echo"),
+        pytest.param(
+            "faults: [{at: 1, do: ignore}]",
+            "at: found 1 s, accepted with do: ignore: one of conversation.item.create",
+            id="ignores nothing",
+        ),
+        pytest.param(
+            "faults: [{at: session.update, do: omit}]",
+            "at: found session.update, accepted with do: omit: a type of the server's events",
+            id="omits the client's",
+        ),
+        pytest.param(
+            "faults: [{at: response.done, after_s: 1, do: omit}]", "found after_s", id="omits later"
+        ),
+        pytest.param("faults: [{at: 1, do: send, hex: xyz}]", "hex: found 'xyz'", id="hex"),
+        pytest.param("faults: [{at: 1, do: lose}]", "either packets or every", id="which packets"),
+        pytest.param(
+            "faults: [{at: 1, do: lose, packets: [-1]}]", "found -1, accepted: greater", id="before"
+        ),
+        pytest.param("faults: [{at: 1, do: drop, every: 5}]", "nothing else does", id="not RTP"),
+        pytest.param(
+            "faults: [{at: 1, do: delay, every: 5}]", "take delay_ms; nothing else", id="how late"
+        ),
+        pytest.param(
+            "faults: [{at: 1, do: drop, error: {code: x}}]", "only with do: fail", id="no error"
+        ),
     ],
 )
 def test_wrong_script(tmp_path: Path, text: str, said: str) -> None:
