@@ -105,6 +105,11 @@ class Engines:
             return None
 
     @property
+    def deafness(self) -> str:
+        """Why no turn is ever written down, and the way out; "" when they are."""
+        return "" if self._transcriber else f"No transcriber is installed: {_EXTRA}"
+
+    @property
     def is_transcribing(self) -> bool:
         """Whether a transcript is being made: one for mere comfort should wait."""
         return self._transcripts > 0
@@ -116,7 +121,7 @@ class Engines:
             TranscriptionFailed: The engine gave up, or there is none.
         """
         if self._transcriber is None:
-            raise TranscriptionFailed(f"no transcriber is installed: {_EXTRA}")
+            raise TranscriptionFailed(self.deafness)
         loop = asyncio.get_running_loop()
         self._transcripts += 1
         try:

@@ -345,7 +345,7 @@ class Turns:
             failure = {
                 "type": "transcription_error",
                 "code": "audio_unintelligible",
-                "message": "The turn could not be transcribed.",
+                "message": self._state.engines.deafness or "The turn could not be transcribed.",
                 "param": "",
             }
             self._state.emit({"type": f"{kind}.failed", **about, "error": failure})

@@ -12,8 +12,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.fakes.trunkline import plain_environment
 
@@ -30,15 +31,23 @@ class Realtime:
 
 
 @contextlib.contextmanager
-def realtime(*arguments: str) -> Iterator[Realtime]:
-    """Start the server on a free port; stop it, and see that it ends well."""
+def realtime(
+    *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> Iterator[Realtime]:
+    """Start the server on a free port; stop it, and see that it ends well.
+
+    What it writes to stderr goes into `log`, if one is given.
+    """
     began_s = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agent.main", "realtime", "--listen", "127.0.0.1:0", *arguments],
-        env=plain_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    stderr = log.open("w") if log is not None else contextlib.nullcontext()
+    with stderr as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agent.main", "realtime", "--listen", "127.0.0.1:0", *arguments],
+            env=plain_environment(environment),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
