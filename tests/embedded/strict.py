@@ -68,6 +68,7 @@ def _response_of(event: Event) -> str | None:
 def _check_items(events: list[Event]) -> None:
     """Each item is added once, done after that, and talked about after that."""
     added: list[str] = []
+    present: set[str] = set()
     committed = [e["item_id"] for e in events if e["type"] == "input_audio_buffer.committed"]
     transcribed = Counter(
         e["item_id"]
@@ -78,14 +79,18 @@ def _check_items(events: list[Event]) -> None:
     for at, event in enumerate(events):
         kind = event["type"]
         if kind == "conversation.item.added":
-            assert event["item"]["id"] not in added
+            # An id may be used again once its item is deleted.
+            assert event["item"]["id"] not in present
+            present.add(event["item"]["id"])
             assert event["previous_item_id"] is None or event["previous_item_id"] in added
             added.append(event["item"]["id"])
             assert not any("audio" in part for part in event["item"].get("content", []))
         elif kind == "conversation.item.done":
             assert event["item"]["id"] in added
         elif kind in {"conversation.item.truncated", "conversation.item.deleted"}:
-            assert event["item_id"] in added
+            assert event["item_id"] in present
+            if kind == "conversation.item.deleted":
+                present.remove(event["item_id"])
         elif kind == "input_audio_buffer.committed":
             item_id = event["item_id"]
             assert [e["type"] for e in events[at + 1 : at + 3]] == [
