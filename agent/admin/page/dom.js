@@ -42,10 +42,11 @@ export function clock(ms, tenths = false) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${seconds}` : `${minutes}:${seconds}`;
 }
 
-/** US dollars for people; what costs less than a cent is shown to the first figures that count. */
+/** US dollars for people: $2.50, $0.0037, less than $0.0001. */
 export function money(usd) {
   if (usd == null) return "–";
-  return `$${usd === 0 || usd >= 0.1 ? usd.toFixed(2) : Number(usd.toPrecision(2))}`;
+  if (usd > 0 && usd < 0.0001) return "less than $0.0001";
+  return `$${usd.toFixed(usd === 0 || usd >= 0.1 ? 2 : 4)}`;
 }
 
 const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
