@@ -24,6 +24,7 @@ from agent.call.ports import (
     ToolResult,
 )
 from agent.call.records import Ending, ToolCallRecord, ToolStatus
+from agent.call.silence import say_exactly
 from agent.call.tool_ledger import Refuse, Repeat, Run, ToolLedger
 
 _SAY_GOODBYE = "Say a short goodbye to the caller. The line is closed right after it."
@@ -105,10 +106,7 @@ class ToolUse:
                 now_ms = self._diary.now_ms()
                 fill = self._filler.look(self._quiet_since_ms(now_ms), now_ms)
                 if fill == "phrase":
-                    self._agent.speak(
-                        "Say exactly these words to the caller, in their language, and nothing "
-                        f'else: "{self._profile.tool_filler}"'
-                    )
+                    self._agent.speak(say_exactly(self._profile.tool_filler))
                 self._bridge.set_tone(is_on=fill == "tone")
                 if fill == "tone":
                     if tone_began_ms is None:

@@ -73,6 +73,8 @@ _BILLED = ("completed", "incomplete")
 _SPEAKERS: dict[str, Speaker] = {"user": "caller", "assistant": "agent"}
 _ALREADY_ACTIVE = "conversation_already_has_active_response"
 _NOT_ACTIVE = "response_cancel_not_active"
+_LEAST_UNHEARD_MS = 200
+"""Less is on its way at any moment, and no word is lost by it."""
 _IGNORED = frozenset(
     {
         "conversation.created",
@@ -162,6 +164,8 @@ class RealtimeProtocol:
         self._caller_speaks = False
         self._speaking: dict[str, None] = {}
         """Responses whose audio has begun and neither ended nor been cut."""
+        self._unheard_ms = 0
+        """What the far end, which counts what it sent, wrongly takes for heard."""
         self._is_unwanted = False
         """What was asked for last is to be cancelled as soon as it begins."""
         self._handlers: dict[str, Callable[[dict[str, Any]], list[CallEvent]]] = {
@@ -250,7 +254,7 @@ class RealtimeProtocol:
 
     def speak(self, instructions: str) -> None:
         """Have something said in the agent's own words once nobody speaks."""
-        self._request(_Request({"instructions": instructions}))
+        self._request(_Request({"instructions": instructions, "tool_choice": "none"}))
 
     def answer(self) -> None:
         """Ask for the answer to what was said; once, however often this is called."""
@@ -263,8 +267,13 @@ class RealtimeProtocol:
         item = {"type": "message", "role": "system", "content": content}
         self._send("conversation.item.create", item=item)
 
-    def interrupt(self) -> None:
-        """Stop the response that is made or heard, and forget those not begun."""
+    def interrupt(self, unheard_ms: int = 0) -> None:
+        """Stop the response that is made or heard, and forget those not begun.
+
+        Args:
+            unheard_ms: How much of what the far end has sent will never be heard.
+        """
+        self._unheard_ms = unheard_ms if unheard_ms >= _LEAST_UNHEARD_MS else 0
         self._requests.clear()
         if self._awaits_response:
             self._is_unwanted = True
@@ -486,7 +495,16 @@ class RealtimeProtocol:
         audio_end_ms = event.get("audio_end_ms")
         if not isinstance(audio_end_ms, int) or isinstance(audio_end_ms, bool):
             raise _Garbage("conversation.item.truncated without audio_end_ms")
-        return [TurnTruncated(item_id, max(0, audio_end_ms))]
+        heard_ms = max(0, audio_end_ms - self._unheard_ms)
+        if self._unheard_ms:
+            self._unheard_ms = 0
+            self._send(
+                "conversation.item.truncate",
+                item_id=item_id,
+                content_index=0,
+                audio_end_ms=heard_ms,
+            )
+        return [TurnTruncated(item_id, heard_ms)]
 
     # --- the agent's voice and words
 

@@ -368,7 +368,7 @@ def test_a_refused_request_is_made_again(created_first: bool) -> None:
     assert session.sent_types() == []
     session.receive("response.done", response={"id": "r9", "status": "completed"})
     [again] = session.sent()
-    assert again["response"] == {"instructions": "Say goodbye."}
+    assert again["response"] == {"instructions": "Say goodbye.", "tool_choice": "none"}
 
 
 def test_a_response_whose_end_was_lost_holds_up_nothing() -> None:
@@ -443,7 +443,7 @@ def test_a_request_that_fails_does_not_block_the_next(event_id: str | None) -> N
     error = {"code": "invalid_value", "message": "no", "event_id": about}
     assert session.receive("error", error=error) == [AgentError("invalid_value", "no")]
     [second] = session.sent()
-    assert second["response"] == {"instructions": "Two."}
+    assert second["response"] == {"instructions": "Two.", "tool_choice": "none"}
 
 
 @pytest.mark.parametrize(
@@ -494,6 +494,23 @@ def test_an_interrupted_response_is_stopped_where_it_is() -> None:
     session.receive("output_audio_buffer.cleared", response_id="r1")
     session.receive("response.done", response={"id": "r1", "status": "cancelled"})
     session.protocol.interrupt()
+    assert session.sent() == []
+
+
+def test_the_far_end_remembers_only_what_the_ear_was_given() -> None:
+    """It had sent a second more while the voice was held: that is taken back, once."""
+    session = Session()
+    session.response("r1", done=False)
+    session.receive("output_audio_buffer.started", response_id="r1")
+    session.protocol.interrupt(1000)
+    session.sent()
+    cut = {"item_id": "a1", "content_index": 0, "audio_end_ms": 2500}
+    assert session.receive("conversation.item.truncated", **cut) == [TurnTruncated("a1", 1500)]
+    (event,) = session.sent()
+    assert (event["type"], event["item_id"]) == ("conversation.item.truncate", "a1")
+    assert event["audio_end_ms"] == 1500
+    cut["audio_end_ms"] = 1500
+    assert session.receive("conversation.item.truncated", **cut) == [TurnTruncated("a1", 1500)]
     assert session.sent() == []
 
 
