@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from agent.call.clean import clean
 from agent.call.ports import ToolContext, ToolResult, ToolSchema
 from agent.tools.settings import PythonToolSettings
 from agent.tools.tool import ToolError, ToolProblem, answer, failure
@@ -138,8 +140,9 @@ def _model_of(
             function.__name__, __config__=ConfigDict(extra="forbid", strict=False), **fields
         )
         model.model_json_schema()
-    except (TypeError, NameError, ValueError) as error:
-        raise ToolProblem(f"{settings.function}: its hints make no schema: {error}") from error
+    except (TypeError, NameError, ValueError, PydanticUserError) as error:
+        words = clean(str(error).partition("\n")[0])
+        raise ToolProblem(f"{settings.function}: its hints make no schema: {words}") from error
     return context_name, model
 
 
