@@ -125,7 +125,8 @@ class Talk:
         is_answer_due = self._floor.receive(event, now_ms)
         for record in self._conversation.receive(event, now_ms):
             self._diary.tell(record)
-        self._farewell.receive(event)
+        if not (self._floor.is_in_doubt and isinstance(event, CallerSpeechStarted)):
+            self._farewell.receive(event)  # a cough does not take a goodbye back
         self._tools.receive(event)
         self._silence.receive(event, now_ms, is_answer_due=is_answer_due)
 

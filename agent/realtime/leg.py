@@ -177,9 +177,9 @@ class RealtimeLeg:
 
     def interrupt(self) -> int:
         """Stop the response and drop what has arrived of it; return how many ms that was."""
-        self._protocol.interrupt()
-        self._send_outgoing()
         dropped_ms = self.flush()
+        self._protocol.interrupt(dropped_ms)
+        self._send_outgoing()
         if self._muted_response_id:
             self._muted_until_s = self._loop.time() + _LONGEST_OBEDIENCE_S
         return dropped_ms
