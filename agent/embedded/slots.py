@@ -9,7 +9,7 @@ taken when it was said; what is missing is asked for elsewhere (`offers.py`).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
@@ -152,7 +152,7 @@ class Slot:
             case "flag":
                 return _flag(words) if asked else None, words
             case "number":
-                return self._number(words)
+                return self._number(_figure_alike(words) if asked else words)
             case "digits":
                 return _digits(figures(words) if asked else words)
             case "date":
@@ -178,12 +178,10 @@ class Slot:
             if choice is not None and said and mentions(_content(words), said):
                 return choice, words.replace(said, " ", 1)
         if asked:
-            alike = {
-                one: likeness(words, plain_words(one.replace("_", " "))) for one in self.choices
-            }
-            likeliest = max(alike, key=lambda one: alike[one], default="")
-            if alike.get(likeliest, 0) >= ALIKE:
-                return next(one for one in self.schema["enum"] if str(one) == likeliest), ""
+            likeliest = _most_alike(words, self.choices)
+            for choice in self.schema["enum"]:
+                if likeliest and str(choice) == likeliest:
+                    return choice, ""
         return None, words
 
     def _list(self, words: str, now: datetime, *, asked: bool) -> list[Any] | None:
@@ -383,6 +381,20 @@ def _time(words: str, *, asked: bool) -> tuple[Any, str]:
             if time:
                 return time, _without(words, found)
     return None, words
+
+
+def _most_alike(words: str, choices: Sequence[str]) -> str:
+    """The one of the expected answers that was heard, by its sound; "" for none of them."""
+    alike = {one: likeness(words, plain_words(one.replace("_", " "))) for one in choices}
+    best = max(alike, key=lambda one: alike[one], default="")
+    return best if alike.get(best, 0) >= ALIKE else ""
+
+
+def _figure_alike(words: str) -> str:
+    """A figure where only a word is that sounds like one: `kevin` -> `7`."""
+    if len(words.split()) > 1:
+        return words
+    return _SMALL.get(_most_alike(words, _FIGURES), words)
 
 
 def _half_past(heard: re.Match[str]) -> str:

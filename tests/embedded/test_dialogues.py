@@ -1,6 +1,7 @@
 """Ten spoken calls over a telephone line: the ears, the transcriber and the mind together."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -145,3 +146,51 @@ def test_dialogues(engines: Engines, voice: Voice, speaker: str, noise_db: float
     transcriber.close()
     assert len(DIALOGUES) == 10
     assert len(failed) <= 1, "\n".join(failed)
+
+
+# What was said and asked before, the one word, and what shows that it was understood.
+ONE_WORD = [
+    ("I want to speak to somebody.", "Yes.", "what is your name"),
+    ("I want to speak to somebody.", "No.", "anything else"),
+    ("I would like to leave a message.", "Anna.", "thank you, ann?a"),
+    ("I would like to leave a message.", "Peter.", "thank you, peter"),
+    ("I want to book a table.", "Four.", "'party_size': 4"),
+    ("I want to book a table.", "Seven.", "'party_size': 7"),
+    ("What is the weather like?", "London.", "'place': 'london'"),
+    ("When are you open?", "Sunday.", "on sunday we are closed"),
+    ("When are you open?", "Saturday.", "on saturday we are open"),
+    ("I want to order a pizza.", "Large.", "margherita or mushroom"),
+    ("Where are you?", "Repeat.", "mill lane"),
+    ("Thank you.", "Goodbye.", "goodbye"),
+]
+ONE_QUESTION = {
+    "book_table": offered("book_table", "Reserve a table.", {"party_size": {"type": "integer"}}),
+    "weather": TOOLS["weather"],
+    "pizza_order": TOOLS["pizza_order"],
+}
+
+
+@pytest.mark.parametrize("speaker", ["marin", "cedar"])
+@pytest.mark.parametrize(
+    ("noise_db", "least"),
+    [pytest.param(None, 11, id="clean"), pytest.param(15.0, 10, id="15 dB noise")],
+)
+def test_one_word(
+    engines: Engines, voice: Voice, speaker: str, noise_db: float | None, least: int
+) -> None:
+    """An answer of one word is understood where it was asked for."""
+    transcriber = Transcriber()
+    wrong = []
+    for before, word, expected in ONE_WORD:
+        mind = Mind(engines.rulebook)
+        mind.reply(Heard(before), ONE_QUESTION, FRIDAY)
+        ears = Ears(engines.detector, TurnDetection())
+        line = over_the_line(voice.say(word, 1.0, speaker), noise_db)
+        stops = [fact for fact in ears.hear(line) if isinstance(fact, SpeechStopped)]
+        heard = [transcriber.transcribe(ears.audio(s.start_ms, s.end_ms)) for s in stops]
+        steps = mind.reply(Heard(" ".join(heard)), ONE_QUESTION, FRIDAY)
+        done = [str(dict(step.arguments)).lower() for step in steps if isinstance(step, CallTool)]
+        if not re.search(expected, " ".join([told(steps), *done])):
+            wrong.append(f"{word!r} heard as {heard}: {told(steps)!r} {done}")
+    transcriber.close()
+    assert len(wrong) <= len(ONE_WORD) - least, "\n".join(wrong)

@@ -58,6 +58,12 @@ def test_likeness(heard: str, clue: str, is_alike: bool) -> None:
             id="choices",
         ),
         pytest.param(
+            ["book table please", "Kevin."],
+            offered("book_table", people={"type": "integer"}),
+            "{'people': 7}",
+            id="a figure alone",
+        ),
+        pytest.param(
             ["order status please", "4/7 to 9."],
             offered("order_status", order_number=TEXT),
             "{'order_number': '4729'}",
