@@ -75,8 +75,6 @@ _ALREADY_ACTIVE = "conversation_already_has_active_response"
 _NOT_ACTIVE = "response_cancel_not_active"
 _LEAST_UNHEARD_MS = 200
 """Less is on its way at any moment, and no word is lost by it."""
-_LEAST_UNHEARD_MS = 200
-"""Less is on its way at any moment, and no word is lost by it."""
 _IGNORED = frozenset(
     {
         "conversation.created",
@@ -166,8 +164,6 @@ class RealtimeProtocol:
         self._caller_speaks = False
         self._speaking: dict[str, None] = {}
         """Responses whose audio has begun and neither ended nor been cut."""
-        self._unheard_ms = 0
-        """What the far end, which counts what it sent, wrongly takes for heard."""
         self._unheard_ms = 0
         """What the far end, which counts what it sent, wrongly takes for heard."""
         self._is_unwanted = False

@@ -514,23 +514,6 @@ def test_the_far_end_remembers_only_what_the_ear_was_given() -> None:
     assert session.sent() == []
 
 
-def test_the_far_end_remembers_only_what_the_ear_was_given() -> None:
-    """It had sent a second more while the voice was held: that is taken back, once."""
-    session = Session()
-    session.response("r1", done=False)
-    session.receive("output_audio_buffer.started", response_id="r1")
-    session.protocol.interrupt(1000)
-    session.sent()
-    cut = {"item_id": "a1", "content_index": 0, "audio_end_ms": 2500}
-    assert session.receive("conversation.item.truncated", **cut) == [TurnTruncated("a1", 1500)]
-    (event,) = session.sent()
-    assert (event["type"], event["item_id"]) == ("conversation.item.truncate", "a1")
-    assert event["audio_end_ms"] == 1500
-    cut["audio_end_ms"] = 1500
-    assert session.receive("conversation.item.truncated", **cut) == [TurnTruncated("a1", 1500)]
-    assert session.sent() == []
-
-
 def test_a_response_that_is_on_its_way_is_stopped_when_it_begins() -> None:
     """Interrupted between the request and its response: the caller does not hear it."""
     session = Session()
