@@ -12,6 +12,8 @@ from agent.embedded.engines import Engines
 from tests.embedded.scripted import KEY, FarEnd, scripted
 from tests.fakes.trunkline import Served, serving
 from tests.journeys.conftest import Speak, phone_call
+from tests.sip.test_keys_and_transfer import press, sdp_with_keys
+from tests.sip.wire import phone, rtp_target
 
 GREETING = "Good morning."
 LONG = (
@@ -226,3 +228,28 @@ async def test_where_the_wait_went(tmp_path: Path, engines: Engines, speak: Spea
     assert answer["model_ms"] >= 400
     assert answer["tool_ms"] == 0
     assert answer["network_ms"] + answer["buffer_ms"] < 400
+
+
+async def test_a_key_stops_the_agent(tmp_path: Path, engines: Engines) -> None:
+    """Pressed in mid-sentence: the agent is silent, is told of the key, and answers it."""
+    script = {"turns": [{"answer": [{"say": LONG}]}], "otherwise": "You pressed five."}
+    async with program(tmp_path, engines, {"greeting": None} | script) as (served, far):
+        with phone(served.sip_port) as caller:
+            answer = await asyncio.to_thread(caller.invite, sdp_with_keys(caller))
+            target = rtp_target(answer)
+            await asyncio.to_thread(caller.talk, target, 100)
+            await far.sent("output_audio_buffer.started")
+            at = (caller.sequence + 1) * 160
+            await asyncio.to_thread(press, caller, target, "5", at)
+            talking = asyncio.create_task(asyncio.to_thread(caller.talk, target, 250))
+            await far.sent("conversation.item.truncated")
+            note = await far.received("conversation.item.create")
+            await far.sent("output_audio_buffer.started", 2)
+            await talking
+            await asyncio.to_thread(caller.bye)
+        call = (await asyncio.to_thread(served.wait_for_calls, 1))[0]
+    assert "keys on the telephone: 5" in note["item"]["content"][0]["text"]
+    first, second = turns(call)
+    assert first["interrupted"]
+    assert second["text"] == "You pressed five."
+    assert [event["detail"] for event in call["events"] if event["kind"] == "key_pressed"] == [{}]
