@@ -128,7 +128,8 @@ class Ear:
             if writes:
                 self._leg.write_frame(self._mouth.pop(0) if self._mouth else SILENCE)
             self.heard.append(self._leg.read_frame())
-            due_s += FRAME_S
+            # A stall of this machine stops the clock: to catch up would be to read too early.
+            due_s = max(due_s, loop.time() - FRAME_S) + FRAME_S
             await asyncio.sleep(max(0.0, due_s - loop.time()))
 
     async def listen_until(self, done: Callable[[], bool], most_frames: int = 250) -> None:
