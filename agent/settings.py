@@ -52,7 +52,7 @@ _SECRETS = {
     ("embedded", "chat_api_key"): "TRUNKLINE_EMBEDDED__CHAT_API_KEY",
     ("admin", "token"): "TRUNKLINE_ADMIN_TOKEN or admin.token_file",
 }
-_SECRET_WORDS = ("key", "token", "password", "secret", "url")
+_SECRET_WORDS = ("key", "token", "password", "secret", "url", "headers", "env")
 
 
 class ConfigurationError(Exception):

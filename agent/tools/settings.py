@@ -167,7 +167,9 @@ class McpServerSettings(BaseModel):
     def _no_secret_env(cls, env: Mapping[str, str]) -> Mapping[str, str]:
         for name in env:
             if _SECRET_VARIABLE.search(name):
-                raise ValueError(f"{name} looks like a secret; use env_file or env_from")
+                raise ValueError(
+                    f"only what is no secret ({name} looks like one); use env_file or env_from"
+                )
         return env
 
     @model_validator(mode="after")
@@ -265,7 +267,9 @@ def _placeholders(template: str) -> list[str]:
 def _plain_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
         if name.lower() in _SECRET_HEADERS:
-            raise ValueError(f"{name} is a secret; use headers_file or headers_env")
+            raise ValueError(
+                f"only what is no secret ({name} is one); use headers_file or headers_env"
+            )
         if not value.isprintable() or not re.fullmatch(r"[A-Za-z0-9-]+", name):
             raise ValueError(f"{name!r} is no header")
     return headers

@@ -1,6 +1,6 @@
 """A small MCP server over stdio, as a child process, which misbehaves on demand.
 
-python -m tests.tools.mcp_child [silent | garbage | chatter | endless | refuses | deaf]
+python -m tests.tools.mcp_child [silent | garbage | chatter | endless | refuses | http PORT]
 """
 
 import asyncio
@@ -57,7 +57,10 @@ def environment() -> str:
     return ",".join(sorted(os.environ))
 
 
-def main(how: str) -> None:
+def main(how: str, *port: str) -> None:
+    if how == "http":
+        server.run("streamable-http", port=int(port[0]))
+        return
     if how == "silent":
         time.sleep(60)
     if how == "refuses":
@@ -74,4 +77,4 @@ def main(how: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "")
+    main(*(sys.argv[1:] or [""]))

@@ -1,7 +1,9 @@
 """MCP servers as child processes and over HTTP: used, lost, and back again."""
 
 import asyncio
+import contextlib
 import os
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -180,6 +182,60 @@ async def test_the_program_starts_without_slow_servers(monkeypatch: pytest.Monke
     async with asyncio.timeout(WAIT_S), toolbox(mcp=mcp) as tools:
         assert tools.schemas(["crm.*", "hang_up"]) == tools.schemas(["hang_up"])
         assert dict(tools.problems()) == {"crm": "not connected yet"}
+
+
+@asynccontextmanager
+async def http_child(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """An MCP server over HTTP, listening."""
+    child = await asyncio.create_subprocess_exec(
+        *CHILD, "http", str(port), stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                except ConnectionError:
+                    await asyncio.sleep(0.05)
+                    continue
+                writer.close()
+                await writer.wait_closed()
+                break
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+async def test_a_server_over_http(unused_port: int) -> None:
+    """Used as the others; lost in mid-call, and found again when it is back."""
+    url = f"http://127.0.0.1:{unused_port}/mcp"
+    async with contextlib.AsyncExitStack() as stack:
+        child = await stack.enter_async_context(http_child(unused_port))
+        server = await stack.enter_async_context(
+            running(command=(), url=url, allow_private=True, timeout_s=10)
+        )
+        assert "order 12" in (await ask(server, "status", '{"number": 12}')).output
+        big = await ask(server, "big")
+        assert big.error
+        assert len(big.output) < 500
+        await back_again(server)
+        assert (await ask(server, "die")).error
+        await child.wait()
+        await stack.enter_async_context(http_child(unused_port))
+        async with asyncio.timeout(WAIT_S):
+            while (await ask(server, "status", '{"number": 1}')).error:
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 async def test_no_child_outlives_us() -> None:
