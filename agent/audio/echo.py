@@ -21,6 +21,8 @@ _LONGEST_DELAY_FRAMES = 20
 _LEAST_LOUD_FRAMES = 12
 _LOUD_DB = 52.0  # of a 16 bit sample's square: -38 dBFS, enough for an echo above line noise
 _SPREAD_DB = 4.0
+_QUIET_DB = 27.0  # a mean square of line noise
+_LONGEST_FRAMES = WINDOW_FRAMES + _LONGEST_DELAY_FRAMES
 
 
 def is_echo(agent: Sequence[float], caller: Sequence[float], below_db: float) -> bool:
@@ -34,20 +36,19 @@ def is_echo(agent: Sequence[float], caller: Sequence[float], below_db: float) ->
     Returns:
         False also when there is too little of either to tell.
     """
-    returned, sent = _db(caller)[-WINDOW_FRAMES:], _db(agent)
-    if len(returned) < WINDOW_FRAMES:
+    returned, sent = _db(caller)[-WINDOW_FRAMES:], _db(agent)[-_LONGEST_FRAMES:]
+    if len(returned) < WINDOW_FRAMES or len(sent) < WINDOW_FRAMES:
         return False
-    for delay in range(min(_LONGEST_DELAY_FRAMES, len(sent) - WINDOW_FRAMES) + 1):
-        end = len(sent) - delay
-        original = sent[end - WINDOW_FRAMES : end]
-        loud = original > _LOUD_DB
-        if loud.sum() < _LEAST_LOUD_FRAMES:
-            continue
-        loss_db = (original - returned)[loud]
-        if np.median(loss_db) >= below_db and loss_db.std() <= _SPREAD_DB:
-            # Silence is weaker by the same measure only where the measure is everything.
-            return bool(np.median(returned[loud]) > _LOUD_DB - 25)
-    return False
+    originals = np.lib.stride_tricks.sliding_window_view(sent, WINDOW_FRAMES)
+    loud = originals > _LOUD_DB
+    counts = np.maximum(loud.sum(axis=1), 1)
+    loss_db = np.where(loud, originals - returned, 0.0)
+    mean_db = loss_db.sum(axis=1) / counts
+    spread_db = np.sqrt((np.where(loud, loss_db - mean_db[:, None], 0.0) ** 2).sum(axis=1) / counts)
+    is_like = (counts >= _LEAST_LOUD_FRAMES) & (spread_db <= _SPREAD_DB)
+    # A steady nothing is weaker than a steady voice by one measure, too.
+    is_there = returned.mean() > _QUIET_DB
+    return bool(is_there and (is_like & (mean_db >= below_db)).any())
 
 
 def _db(energies: Sequence[float]) -> npt.NDArray[np.float64]:
