@@ -126,6 +126,7 @@ class Conversation:
             case AgentSpeaking(response_id):
                 self._speaking_ms.setdefault(response_id, now_ms)
             case AgentSpoke(response_id):
+                self._running.pop(response_id, None)  # its end may have been lost on the way
                 self._finish_response(response_id, now_ms)
             case AgentInterrupted(response_id):
                 self._cut_agent((response_id,), now_ms)
@@ -143,6 +144,7 @@ class Conversation:
     def cut(self, now_ms: int) -> list[TurnRecord]:
         """The agent was stopped: what it was saying ends here; return what the log must be told."""
         self._cut_agent(tuple(self._speaking_ms), now_ms)
+        self._running.clear()
         self.hold(now_ms, is_held=False)
         return self._changed(now_ms)
 

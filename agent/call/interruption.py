@@ -23,6 +23,7 @@ from agent.call.events import (
     CallerTextDelta,
     CallerTextFailed,
     CallEvent,
+    ResponseStarted,
 )
 from agent.call.settings import InterruptionSettings
 
@@ -80,6 +81,10 @@ class Interruption:
         self._agent_track = agent_track
         self._backchannels = {word for phrase in settings.backchannels for word in _words(phrase)}
         self._doubt: _Doubt | None = None
+        self._open_id = ""
+        """The caller's turn that is going on and is meant."""
+        self._is_asked = False
+        """An answer was asked for and has not begun."""
         self._ignored_id = ""
         self._ignored_text = ""
         self._ignored_as_echo = False
@@ -98,14 +103,23 @@ class Interruption:
             now_ms: Milliseconds since the answer.
             is_busy: The agent speaks, or is about to.
         """
+        reaction = self._judge(event, now_ms, is_busy=is_busy)
+        self._is_asked = self._is_asked or reaction.answer
+        return reaction
+
+    def _judge(self, event: CallEvent, now_ms: int, *, is_busy: bool) -> Reaction:
         match event:
+            case ResponseStarted() if self._is_asked and self.is_guarding:
+                # The caller went on before the answer began: it would talk over them.
+                self._is_asked = False
+                return Reaction(stop=bool(self._open_id))
             case CallerSpeechStarted(item_id):
                 return self._begin(item_id, now_ms, is_busy=is_busy)
             case CallerSpeechStopped(item_id):
                 return self._end(item_id, now_ms, is_busy=is_busy)
             case CallerTextDelta(item_id, text) if doubt := self._in_doubt(item_id):
                 doubt.text += text
-                return self.check(now_ms, is_busy=is_busy)
+                return self._look(now_ms, is_busy=is_busy)
             case CallerText(item_id, text):
                 return self._read(item_id, text, now_ms, is_busy=is_busy)
             case CallerTextFailed(item_id) if doubt := self._in_doubt(item_id):
@@ -119,6 +133,11 @@ class Interruption:
 
     def check(self, now_ms: int, *, is_busy: bool) -> Reaction:
         """Look again, every few frames: time alone may decide."""
+        reaction = self._look(now_ms, is_busy=is_busy)
+        self._is_asked = self._is_asked or reaction.answer
+        return reaction
+
+    def _look(self, now_ms: int, *, is_busy: bool) -> Reaction:
         doubt = self._doubt
         if doubt is None:
             return NOTHING
@@ -147,6 +166,7 @@ class Interruption:
             return Reaction(flush=is_busy)
         if not is_busy:
             self._doubt = None
+            self._open_id = item_id
             return NOTHING
         was_in_doubt = self._doubt is not None and not self._doubt.is_echo
         runs = self._caller_track.runs
@@ -161,17 +181,18 @@ class Interruption:
     def _end(self, item_id: str, now_ms: int, *, is_busy: bool) -> Reaction:
         doubt = self._in_doubt(item_id)
         if doubt is None:
+            self._open_id = ""
             return Reaction(answer=item_id != self._ignored_id)
         if doubt.is_echo:
             return self._ignore(doubt, now_ms)
         doubt.ended_ms = now_ms
-        return self.check(now_ms, is_busy=is_busy)
+        return self._look(now_ms, is_busy=is_busy)
 
     def _read(self, item_id: str, text: str, now_ms: int, *, is_busy: bool) -> Reaction:
         if doubt := self._in_doubt(item_id):
             doubt.text = text
             if doubt.ended_ms is None or self._is_meant(doubt):
-                return self.check(now_ms, is_busy=is_busy)
+                return self._look(now_ms, is_busy=is_busy)
             return self._ignore(doubt, now_ms)
         if item_id != self._ignored_id or self._ignored_as_echo:
             return NOTHING
@@ -193,7 +214,9 @@ class Interruption:
 
     def _confirm(self, doubt: _Doubt, *, is_busy: bool) -> Reaction:
         self._doubt = None
-        return Reaction(stop=is_busy, doubts=False, answer=doubt.ended_ms is not None)
+        is_over = doubt.ended_ms is not None
+        self._open_id = "" if is_over else doubt.item_id
+        return Reaction(stop=is_busy, doubts=False, answer=is_over)
 
     def _ignore(self, doubt: _Doubt, now_ms: int) -> Reaction:
         self._doubt = None

@@ -108,8 +108,6 @@ def test_keys_stop_the_agent_and_are_told_to_it_together() -> None:
     assert stage.floor.look(4000)
     assert stage.agent.did == [
         "interrupt",
-        "interrupt",
-        "interrupt",
         "note The caller pressed these keys on the telephone: 12#",
         "answer",
     ]

@@ -15,6 +15,7 @@ from agent.call.events import (
     CallerTextDelta,
     CallerTextFailed,
     CallEvent,
+    ResponseStarted,
 )
 from agent.call.interruption import Interruption, Reaction
 from agent.call.settings import InterruptionSettings
@@ -143,6 +144,26 @@ def test_while_the_agent_listens_every_turn_is_meant() -> None:
     """A short "yes" to a question is answered."""
     stage = Stage(300, is_busy=False)
     assert stage.play((1160, STARTED), (1800, STOPPED)) == ["answer"]
+
+
+def test_a_caller_who_goes_on_is_not_talked_over() -> None:
+    """The pause was none: the answer that was asked for is stopped, and asked for again."""
+    stage = Stage(300, is_busy=False)
+    again = CallerSpeechStarted("u2")
+    assert stage.play(
+        (1160, STARTED),
+        (1800, STOPPED),
+        (1850, again),
+        (1900, ResponseStarted("r1")),
+        (2500, CallerSpeechStopped("u2")),
+        (2600, ResponseStarted("r2")),
+    ) == ["answer", "stop", "answer"]
+
+
+def test_a_greeting_goes_on_while_the_caller_says_hello() -> None:
+    """Nobody asked for it as an answer."""
+    stage = Stage(300, is_busy=False)
+    assert stage.play((1160, STARTED), (1200, ResponseStarted("r1"))) == []
 
 
 def test_without_a_guard_the_far_end_decides() -> None:
