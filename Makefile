@@ -9,6 +9,7 @@ CLIENTS := build/clients
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
+# Not here: espeak-ng, the embedded server's voice of last resort; nothing needs it.
 TEST_PACKAGES := sip-tester chromium chromium-driver
 
 .PHONY: install install-dev run test lint bench lock clean help
