@@ -1,1 +1,1 @@
-"""Frames of 8 kHz PCM, the Opus codec that carries them, and what can be measured on them."""
+"""Frames of 8 kHz PCM, the codecs that carry them, and what can be measured on them."""

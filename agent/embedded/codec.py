@@ -7,9 +7,9 @@ All of them carry 20 ms of 8 kHz speech a packet here.
 import re
 from typing import Protocol
 
+from agent.audio import g711
 from agent.audio.frame import FRAME_SAMPLES, SAMPLE_RATE_HZ, SILENCE, Frame
 from agent.audio.opus import OpusDecoder, OpusEncoder, OpusError
-from agent.embedded import g711
 
 _MEDIA = re.compile(r"^m=audio \d+ \S+ ([\d ]+?)\s*$", re.MULTILINE)
 _MAPPING = re.compile(r"^a=rtpmap:(\d+) ([\w-]+/\d+)", re.MULTILINE)

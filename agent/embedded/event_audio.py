@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from agent.audio import g711
 from agent.audio.frame import SAMPLE_RATE_HZ
-from agent.embedded import g711
 from agent.embedded.protocol import Refused
 
 WIDE_RATE_HZ = 24000

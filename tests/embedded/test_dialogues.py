@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from agent.embedded import g711
+from agent.audio import g711
 from agent.embedded.ears import Ears, SpeechStopped, TurnDetection
 from agent.embedded.engines import Engines
 from agent.embedded.mind import CallTool, Heard, Mind, Say, Step

@@ -18,13 +18,13 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from pydantic import SecretStr, ValidationError
 from websockets.asyncio.client import connect
 
+from agent.audio.g711 import encode
 from agent.audio.wav import tone
 from agent.call.events import AgentGone
 from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer
 from agent.embedded.downlink import Downlink
 from agent.embedded.engines import Engines
 from agent.embedded.faults import Faults
-from agent.embedded.g711 import encode
 from agent.embedded.script import Script, ScriptError, ScriptFault, load_script
 from agent.embedded.trace import SessionTrace, writing
 from agent.embedded.voice import Voice

@@ -11,7 +11,7 @@ import soxr
 from pydantic import SecretStr
 from websockets.exceptions import InvalidStatus
 
-from agent.embedded import g711
+from agent.audio import g711
 from agent.embedded.engines import Engines
 from agent.embedded.server import RealtimeServer
 from agent.embedded.settings import EmbeddedSettings

@@ -1,7 +1,10 @@
-"""G.711 at the server's edge: PCMU and PCMA payloads to linear PCM and back.
+"""G.711: PCMU and PCMA payloads to linear PCM and back.
 
-One byte a sample either way, by table; any length, no state. Nothing else of
-the server knows that the telephone counts in logarithms.
+One byte a sample either way, by table; any length, no state. Nobody but whoever
+calls this knows that the telephone counts in logarithms.
+
+What was decoded here, or by any other decoder that keeps to the recommendation, is
+encoded to the same bytes again: voices pass through as they are.
 
 Source: ITU-T G.711, tables 1 and 2; payload types 0 and 8 in RFC 3551, 4.5.14.
 """
