@@ -159,7 +159,7 @@ class McpServer:
                 finally:
                     await cancel(watch)
                     if server.ended.is_set():
-                        self._lose(server.reason)
+                        self._lose_process(server)
             return
         client = open_client(
             allow_private=settings.allow_private,
@@ -177,7 +177,11 @@ class McpServer:
 
     async def _watch(self, server: StdioServer) -> None:
         await server.ended.wait()
-        self._lose(server.reason)
+        self._lose_process(server)
+
+    def _lose_process(self, server: StdioServer) -> None:
+        words = f": {server.last_words}" if server.last_words else ""
+        self._lose(self._hide(server.reason + words))
 
     def _lose(self, reason: str) -> None:
         """From now on calls are told so; `run` connects again."""

@@ -25,6 +25,9 @@ from agent.call.tasks import cancel
 
 _LONGEST_LINE_BYTES = 1_000_000
 _MOST_GARBAGE_LINES = 100
+_LAST_WORDS_S = 0.2
+"""How long stderr may take to come after stdout has ended."""
+
 _PATIENCE_S = 1.0
 """How long the server may take to leave after its stdin is closed, and again after SIGTERM."""
 
@@ -41,11 +44,13 @@ class StdioServer:
         streams: What it says, and what is said to it.
         ended: Set once it says nothing any more.
         reason: Why, in few words.
+        last_words: What it wrote to stderr last; mostly what went wrong.
     """
 
     streams: Streams
     ended: asyncio.Event
     reason: str = ""
+    last_words: str = ""
 
 
 @asynccontextmanager
@@ -82,12 +87,14 @@ async def open_stdio(
                 server.reason = await _listen(process, to_us)
         finally:
             to_us.close()
+            await asyncio.wait((overhearing,), timeout=_LAST_WORDS_S)
             server.ended.set()
 
+    overhearing = asyncio.create_task(_overhear(process, server, log))
     tasks = [
         asyncio.create_task(listen()),
         asyncio.create_task(_speak(process, to_them)),
-        asyncio.create_task(_overhear(process, log)),
+        overhearing,
     ]
     try:
         yield server
@@ -132,10 +139,14 @@ async def _speak(process: Process, to_them: MemoryObjectReceiveStream[SessionMes
             await process.stdin.drain()
 
 
-async def _overhear(process: Process, log: structlog.typing.FilteringBoundLogger) -> None:
+async def _overhear(
+    process: Process, server: StdioServer, log: structlog.typing.FilteringBoundLogger
+) -> None:
     assert process.stderr is not None
     while chunk := await process.stderr.read(4096):
-        log.debug("< stderr", text=clean(chunk.decode("utf-8", "replace"), 500))
+        text = chunk.decode("utf-8", "replace")
+        log.debug("< stderr", text=clean(text, 500))
+        server.last_words = clean(text.strip().rpartition("\n")[2], 200) or server.last_words
 
 
 async def _stop(process: Process) -> None:
