@@ -11,7 +11,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from agent.embedded.json_schema import Unfillable, filled, fits, spellings
 from agent.embedded.slots import Slot, prepared, properties_of, slots_of, spoken_name
@@ -30,6 +33,7 @@ _STEM_FROM_CHARS = 5
 # "Piece" is this much like "pizza", "please" is less.
 _REST_ALIKE = 85
 _MOST_SPOKEN_CHARS = 400
+_MOST_REMEMBERED_TOOLS = 4096  # of all sessions; reading a thousand anew takes 50 ms of the loop
 _MOST_SPOKEN_ENTRIES = 6
 _TELLING = ("text", "message", "answer", "summary", "result", "output")
 
@@ -96,8 +100,9 @@ def wanted_tool(text: str, tools: Iterable[Tool], *, surely: bool) -> Tool | Non
     said = _stems(words)
     best, best_score = None, 0
     for tool in tools:
-        named = _stems(spoken_name(tool.name))
-        described = _stems(plain_words(tool.description)) | _schema_stems(tool)
+        named, described = _words_of(
+            tool.name, tool.description, orjson.dumps(tool.parameters, default=str)
+        )
         in_name, in_all = len(said & named), len(said & (named | described))
         if in_name:
             # Part of the name was said: the rest may have been misheard.
@@ -111,12 +116,17 @@ def wanted_tool(text: str, tools: Iterable[Tool], *, surely: bool) -> Tool | Non
     return best
 
 
-def _schema_stems(tool: Tool) -> set[str]:
-    said = " ".join(
+@lru_cache(maxsize=_MOST_REMEMBERED_TOOLS)
+def _words_of(
+    name: str, description: str, parameters: bytes
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The words of a tool's name, and of all else that is told of it."""
+    told = [plain_words(description)]
+    told += [
         f"{slot.label} {plain_words(' '.join(slot.choices).replace('_', ' '))}"
-        for slot in slots_of(tool.parameters)
-    )
-    return _stems(said)
+        for slot in slots_of(orjson.loads(parameters))
+    ]
+    return frozenset(_stems(spoken_name(name))), frozenset(_stems(" ".join(told)))
 
 
 def _stems(words: str) -> set[str]:

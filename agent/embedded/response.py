@@ -160,7 +160,8 @@ class ResponseWriter:
                     "transcript": self._text,
                 }
             )
-            item["content"] = [{"type": "output_audio", "transcript": self._text}]
+            if not item["content"]:  # one that was truncated meanwhile stays without its words
+                item["content"] = [{"type": "output_audio", "transcript": self._text}]
         else:
             self._emit({"type": "response.output_text.done", **ids, "text": self._text})
             item["content"] = [{"type": "output_text", "text": self._text}]

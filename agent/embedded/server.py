@@ -63,7 +63,7 @@ from agent.embedded.settings import EmbeddedSettings
 from agent.embedded.stage import ScriptedEngines
 from agent.embedded.trace import Note, SessionTrace, writing
 from agent.embedded.websocket import Sideband, SocketSession
-from agent.realtime.rtp_path import gather_loopback_when_alone
+from agent.realtime.rtp_path import gather_loopback_when_alone, notice_lost_peers_sooner
 
 log = structlog.get_logger()
 
@@ -383,6 +383,7 @@ async def run_server(
     listening = _listen(settings.listen)
     with contextlib.closing(listening):
         gather_loopback_when_alone()
+        notice_lost_peers_sooner()
         engines = await asyncio.to_thread(Engines, settings)
         if script is not None:
             engines = ScriptedEngines(engines, script)

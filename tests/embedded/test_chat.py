@@ -201,6 +201,9 @@ async def test_conversation_with_a_model(engines: Engines, voice: Voice) -> None
             cut = await caller.wait("conversation.item.truncated")
             async with asyncio.timeout(5):
                 await server.hung_up.wait()
+            caller.send(type="conversation.item.retrieve", item_id=cut["item_id"])
+            kept = await caller.wait("conversation.item.retrieved")
+            assert kept["item"]["content"][0]["transcript"] == ""
 
             await caller.wait("output_audio_buffer.stopped", 3)
             assert "cannot answer just now" in caller.transcripts()[-1]
