@@ -26,6 +26,7 @@ from agent.call.ports import AgentProfile, Journal
 from agent.call.purse import Purse
 from agent.call.records import Ending
 from agent.embedded.process import open_embedded_server
+from agent.profiles import for_call, profiles_of, regions_of
 from agent.realtime.leg import RealtimeConnector
 from agent.realtime.settings import RealtimeSettings
 from agent.settings import Settings
@@ -78,6 +79,8 @@ class Switchboard:
         self._toolbox = toolbox
         self._journal = journal
         self._limits = settings.limits
+        self._regions = regions_of(settings)
+        self._is_embedded = settings.provider == "embedded"
         self._purse = purse
         self._calls: dict[str, tuple[Call, asyncio.Task[Ending]]] = {}
         self.is_accepting = False
@@ -91,6 +94,7 @@ class Switchboard:
         """Start a call for an offered leg."""
         default = next(iter(self.profiles.values()))
         profile = self.profiles.get(leg.agent_name or "", default)
+        profile = for_call(profile, leg.offer, self._regions, is_embedded=self._is_embedded)
         # Tools of MCP servers come and go.
         profile = replace(profile, tools=self._toolbox.schemas(profile.tool_names))
         call = Call(
@@ -144,7 +148,7 @@ class Service:
 
         Everything else is bound to doors that are open; what differs there is logged.
         """
-        self._switchboard.profiles = _profiles(settings)
+        self._switchboard.profiles = profiles_of(settings)
         later = [
             name
             for name in Settings.model_fields
@@ -176,7 +180,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=not embedded))
         toolbox = await stack.enter_async_context(open_toolbox(settings.tools, client))
         switchboard = Switchboard(
-            _profiles(settings),
+            profiles_of(settings),
             RealtimeConnector(realtime, client),
             toolbox,
             journal,
@@ -208,24 +212,6 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             yield Service(facts, settings, switchboard)
         finally:
             await switchboard.drain(settings.limits.drain_timeout_s)
-
-
-def _profiles(settings: Settings) -> dict[str, AgentProfile]:
-    return {
-        agent.name: AgentProfile(
-            name=agent.name,
-            instructions=agent.instructions,
-            greeting=agent.greeting,
-            voice=agent.voice,
-            tool_names=agent.tools,
-            tool_filler=agent.tool_filler,
-            timezone=agent.timezone,
-            interruption=agent.interruption or settings.interruption,
-            idle=agent.idle or settings.idle,
-            watchdog=settings.watchdog,
-        )
-        for agent in settings.answering_agents
-    }
 
 
 def _measure(

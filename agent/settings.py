@@ -7,9 +7,10 @@ environment or from a `*_file`.
 
 import os
 import tomllib
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -30,6 +31,7 @@ from pydantic_settings import (
 
 from agent.admin.settings import AdminSettings
 from agent.call.cost import PriceList
+from agent.call.instructions import VARIABLES, UnknownVariable, headers_of, variables_of
 from agent.call.settings import (
     IdleSettings,
     InterruptionSettings,
@@ -39,6 +41,7 @@ from agent.call.settings import (
     WatchdogSettings,
 )
 from agent.embedded.settings import EmbeddedSettings
+from agent.realtime.session import SessionSettings, with_own
 from agent.realtime.settings import RealtimeSettings
 from agent.store.settings import DatabaseSettings
 from agent.tools.settings import INHERITED_VARIABLES, ToolSettings
@@ -49,20 +52,19 @@ _SHIPPED_PRICES = Path(__file__).with_name("prices.toml")
 _OTHER_VARIABLES = {"TRUNKLINE_CONFIG", "TRUNKLINE_ADMIN_TOKEN"}
 _SECRETS = {
     ("realtime", "api_key"): "OPENAI_API_KEY, TRUNKLINE_REALTIME__API_KEY or realtime.api_key_file",
+    ("realtime", "safety_key"): ("TRUNKLINE_REALTIME__SAFETY_KEY or realtime.safety_key_file"),
     ("embedded", "chat_api_key"): "TRUNKLINE_EMBEDDED__CHAT_API_KEY",
     ("admin", "token"): "TRUNKLINE_ADMIN_TOKEN or admin.token_file",
 }
-_SECRET_WORDS = ("key", "token", "password", "secret", "url", "headers", "env")
+_SECRET_WORDS = ("key", "token", "password", "secret", "url", "headers", "env", "credential")
 
 
 class ConfigurationError(Exception):
     """The configuration cannot be used; the text names file, key, value and what is accepted."""
 
 
-class AgentSettings(BaseModel):
-    """One `[[agents]]` table: who answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class AgentSettings(SessionSettings):
+    """One `[[agents]]` table: who answers, and what is not as `[realtime]` has it."""
 
     name: str = Field(min_length=1, max_length=64)
     instructions: str = Field(
@@ -70,7 +72,11 @@ class AgentSettings(BaseModel):
         max_length=64_000,
     )
     greeting: str = Field("Hello, this is the bakery. How can I help?", max_length=1_000)
-    voice: str = Field("marin", min_length=1)
+    initial_message: str = Field(
+        "",
+        max_length=8_000,
+        description="Put into the conversation first; with an empty greeting, the agent answers it.",
+    )
     tools: tuple[str, ...] = ("hang_up", "weather")
     tool_filler: str = Field(
         "", max_length=500, description="Said while a tool takes long; empty: a soft tone."
@@ -80,6 +86,18 @@ class AgentSettings(BaseModel):
         None, description="Replaces [interruption] for this agent."
     )
     idle: IdleSettings | None = Field(None, description="Replaces [idle] for this agent.")
+
+    @field_validator("instructions", "initial_message")
+    @classmethod
+    def _has_known_variables(cls, text: str) -> str:
+        try:
+            deque(variables_of(text), maxlen=0)
+        except UnknownVariable as unknown:
+            known = ", ".join(f"{{{name}}}" for name in (*VARIABLES, "header:NAME"))
+            raise ValueError(
+                f"variables {known}, not {{{unknown}}}; write {{{{{unknown}}}}} for the text itself"
+            ) from None
+        return text
 
     @field_validator("timezone")
     @classmethod
@@ -148,6 +166,7 @@ class Settings(BaseSettings):
                         f"agents.{agent.name}.tools: found {tool!r},"
                         f" accepted are: {', '.join(self.tools.names)}"
                     )
+            self._let_headers_in(agent)
         for route in self.routes:
             if route.agent not in names:
                 raise ValueError(
@@ -156,13 +175,23 @@ class Settings(BaseSettings):
                 )
         return self
 
+    def _let_headers_in(self, agent: AgentSettings) -> None:
+        let_in = {header.lower() for trunk in self.trunks for header in trunk.headers}
+        for key in ("instructions", "initial_message"):
+            for header in sorted(headers_of(getattr(agent, key))):
+                if header.lower() not in let_in:
+                    raise ValueError(
+                        f"agents.{agent.name}.{key}: found {{header:{header}}}, which no trunk"
+                        f' lets in; accepted with headers = ["{header}"] under [[trunks]]'
+                    )
+
     @property
     def answering_agents(self) -> tuple[AgentSettings, ...]:
         """The configured agents, or the built-in one."""
         return self.agents or (AgentSettings(name="receptionist"),)
 
     @property
-    def provider(self) -> Literal["openai", "embedded"]:
+    def provider(self) -> Literal["openai", "azure", "embedded"]:
         """Who the caller will talk to: with no key and no wish, the embedded server."""
         if self.realtime.provider == "auto":
             return "openai" if self.realtime.api_key else "embedded"
@@ -181,7 +210,9 @@ class Settings(BaseSettings):
         """The models that calls are charged for, each once."""
         if self.provider == "embedded":
             return ("embedded",)
-        return tuple(dict.fromkeys((self.realtime.model, self.realtime.transcription_model)))
+        sessions = [with_own(self.realtime, agent.own()) for agent in self.answering_agents]
+        models = [each.model for each in sessions] + [each.transcription.model for each in sessions]
+        return tuple(dict.fromkeys(models))
 
 
 def load_settings(
@@ -205,6 +236,7 @@ def load_settings(
     _refuse_secrets(values, source)
     _refuse_unknown_variables(environment)
     _add_secrets(values, environment, source)
+    _add_ice_credentials(values, environment, source)
     _add_tool_secrets(values, environment, source)
     try:
         return Settings(**values)
@@ -261,6 +293,7 @@ def _add_secrets(values: dict[str, Any], environment: Mapping[str, str], source:
     """Fill in secrets from the plain variables and from files named in the configuration."""
     plain = {
         ("realtime", "api_key"): environment.get("OPENAI_API_KEY"),
+        ("realtime", "safety_key"): None,
         ("admin", "token"): environment.get("TRUNKLINE_ADMIN_TOKEN"),
     }
     for (section, key), secret in plain.items():
@@ -279,6 +312,30 @@ def _add_secrets(values: dict[str, Any], environment: Mapping[str, str], source:
                 ) from None
         if secret:
             table[key] = SecretStr(secret)
+
+
+def _add_ice_credentials(
+    values: dict[str, Any], environment: Mapping[str, str], source: str
+) -> None:
+    """Fill in what `credential_file` and `credential_env` of ICE servers name."""
+    realtime = values.get("realtime")
+    servers = realtime.get("ice_servers") if isinstance(realtime, dict) else None
+    for index, server in enumerate(servers if isinstance(servers, list) else ()):
+        if not isinstance(server, dict):
+            continue
+        where = f"{source}: realtime.ice_servers.{index}"
+        if "credential" in server:
+            raise ConfigurationError(
+                f"{where}.credential: found a secret in the file;"
+                " accepted only through credential_file or credential_env"
+            )
+        # Read as the one secret of a table of secrets, see below.
+        named = {
+            f"secret_{by}": {"credential": server[f"credential_{by}"]}
+            for by in ("file", "env")
+            if f"credential_{by}" in server
+        }
+        server |= _secrets_of(named, "secret", environment, where)
 
 
 def _add_tool_secrets(values: dict[str, Any], environment: Mapping[str, str], source: str) -> None:
@@ -367,9 +424,13 @@ def _explain_one(detail: ErrorDetails, source: str, environment: Mapping[str, st
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     model: Any = Settings
     for part in loc:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        arguments = getattr(annotation, "__args__", ())
-        model = arguments[0] if arguments else annotation
+        if not isinstance(part, int):
+            model = _model_in(model.model_fields[part].annotation)
     return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+def _model_in(annotation: Any) -> Any:
+    """Find the table's class in `Table`, `Table | None` or `tuple[Table, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

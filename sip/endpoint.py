@@ -23,7 +23,7 @@ from agent.call.clean import clean
 from agent.call.ports import CallOffer
 from sip.leg import PjCall, SipLeg
 from sip.pjsip import Refusal, RequestGate
-from sip.routing import header_of, host_of, request_uri_of, route, trunk_of, user_of
+from sip.routing import header_of, headers_of, host_of, request_uri_of, route, trunk_of, user_of
 from sip.sdp import names_a_host
 from sip.settings import RouteSettings, SipSettings, TrunkSettings
 from sip.stack import SipStack, SipUnavailable, StackOptions, open_stack
@@ -64,6 +64,7 @@ class SipEndpoint:
         self._trunks = tuple(trunks)
         self._routes = tuple(routes)
         self._codecs = {trunk.name: trunk.codecs for trunk in trunks}
+        self._headers = {trunk.name: trunk.headers for trunk in trunks}
         self._on_call = on_call
         self._accepting = accepting
         self._no_rtp_timeout_s = no_rtp_timeout_s
@@ -155,6 +156,7 @@ class SipEndpoint:
                 did=user_of(request_uri_of(message)),
                 caller_number=user_of(header_of(message, "From", "f")),
                 received_s=received_s,
+                headers=headers_of(message, self._headers.get(trunk or "", ())),
             ),
             source_ip=source_ip,
             codecs=self._codecs.get(trunk or "", ("PCMU", "PCMA")),

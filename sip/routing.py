@@ -88,12 +88,23 @@ def header_of(message: str, name: str, short_name: str) -> str:
         name: As in RFC 3261, for example `Call-ID`; case does not matter.
         short_name: Its compact form (RFC 3261, 7.3.3), for example `i`.
     """
-    wanted = (name.lower(), short_name)
+    wanted = (name.lower(), short_name.lower())
     for line in message.partition("\r\n\r\n")[0].split("\r\n")[1:]:
         found, colon, value = line.partition(":")
         if colon and found.strip().lower() in wanted:
             return value.strip()
     return ""
+
+
+def headers_of(message: str, names: Sequence[str]) -> dict[str, str]:
+    """Take some headers out of a SIP request, fit to store and show; those it has.
+
+    Args:
+        message: The whole request.
+        names: As configured; the result has them as they are written here.
+    """
+    found = {name: clean(header_of(message, name, name)) for name in names}
+    return {name: value for name, value in found.items() if value}
 
 
 def host_of(address: str) -> str:

@@ -49,6 +49,9 @@ class SipSettings(BaseModel):
     log_level: int = Field(1, ge=0, le=6, description="PJSIP's own log, 0 (off) to 6.")
 
 
+_HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!%*_+`'~.-]+$", max_length=64)]
+
+
 class TrunkSettings(BaseModel):
     """One `[[trunks]]` table: a peer that may call us."""
 
@@ -59,6 +62,14 @@ class TrunkSettings(BaseModel):
     transport: Literal["udp", "tcp"] = "udp"
     srtp: Literal["off"] = "off"
     codecs: tuple[Codec, ...] = Field(("PCMU", "PCMA"), min_length=1)
+    headers: tuple[_HeaderName, ...] = Field(
+        (), max_length=16, description="SIP headers of its INVITEs that agents may be told of."
+    )
+    base_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="Replaces realtime.base_url for its calls: the region.",
+    )
 
 
 class RouteSettings(BaseModel):

@@ -45,6 +45,8 @@ class CallOffer:
     caller_number: str
     received_s: float
     """When the INVITE was read, on the loop's clock."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of the INVITE that its trunk may send, by their configured names."""
 
 
 class LineRefused(Exception):
@@ -159,6 +161,13 @@ class AgentProfile:
     interruption: InterruptionSettings = field(default=InterruptionSettings())
     idle: IdleSettings = field(default=IdleSettings())
     watchdog: WatchdogSettings = field(default=WatchdogSettings())
+    initial_message: str = ""
+    """Put into the conversation before anybody speaks; without a greeting, the agent answers it."""
+    own_settings: Mapping[str, Any] = field(default_factory=dict)
+    """What its connector shall do otherwise for this agent; the call does not look inside.
+
+    A connector to somewhere else, such as a stand-by, is given a profile without.
+    """
 
     @property
     def guards_interruptions(self) -> bool:

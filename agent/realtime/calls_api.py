@@ -1,17 +1,13 @@
 """`POST /realtime/calls`: our offer for the far end's answer, over HTTPS.
 
-One shared client keeps the connection warm between calls. Whatever goes wrong
-becomes `AgentUnavailable` with a reason a person can act upon. The key is never
-logged and never part of a reason.
+    key     multipart: the offer, and the session's model
+    secret  the offer alone; the secret knows its session
 
-Source: OpenAI Realtime API, `POST /v1/realtime/calls`, the multipart form.
+Source: OpenAI Realtime API, `POST /v1/realtime/calls`, both forms. Azure takes the second.
 """
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -19,14 +15,13 @@ import orjson
 
 from agent.call.clean import clean
 from agent.call.ports import AgentUnavailable
+from agent.realtime.access import key_headers, secret_headers
+from agent.realtime.exchange import exchange
+from agent.realtime.secrets import mint_secret
 from agent.realtime.settings import RealtimeSettings
 
 _HANG_UP_TIMEOUT_S = 1
 _MOST_SDP_CHARS = 100_000
-_SOON_S = 5
-_LATER_S = 60
-"""After what only a person can mend; the trunk need not knock every few seconds."""
-_MOST_RETRY_AFTER_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,41 +33,51 @@ class CallAnswer:
 
 
 class CallsApi:
-    """The calls endpoint of one Realtime API."""
+    """The calls endpoint, for one call."""
 
-    def __init__(self, settings: RealtimeSettings, client: httpx.AsyncClient) -> None:
-        """Use `client` for every call; whoever made it closes it."""
+    def __init__(
+        self, settings: RealtimeSettings, client: httpx.AsyncClient, safety_identifier: str = ""
+    ) -> None:
+        """Use `client`; whoever made it closes it.
+
+        Args:
+            settings: As they are for this call.
+            client: Shared by all calls.
+            safety_identifier: Stands for the caller, see `access`.
+        """
         self._settings = settings
         self._client = client
+        self._safety_identifier = safety_identifier
         self._url = settings.base_url.rstrip("/") + "/realtime/calls"
 
-    async def create(self, offer: str) -> CallAnswer:
+    async def admit(self) -> str:
+        """Get the secret this call is opened with; "" where the key itself is used.
+
+        Raises:
+            AgentUnavailable: There is none to be had.
+        """
+        if not self._settings.uses_secrets:
+            return ""
+        session = {"type": "realtime"}
+        secret = await mint_secret(
+            self._client, self._settings, session, safety_identifier=self._safety_identifier
+        )
+        return secret.value
+
+    async def create(self, offer: str, secret: str = "") -> CallAnswer:
         """Exchange an offer for an answer.
 
         Args:
             offer: SDP with its last CRLF.
+            secret: What `admit` gave.
 
         Raises:
             AgentUnavailable: No answer, or a refusal.
         """
-        session = {"type": "realtime", "model": self._settings.model}
-        try:
-            reply = await self._client.post(
-                self._url,
-                headers=self._headers(),
-                files={
-                    "sdp": (None, offer, "application/sdp"),
-                    "session": (None, orjson.dumps(session), "application/json"),
-                },
-                timeout=self._settings.connect_timeout_s,
-            )
-        except httpx.TimeoutException as error:
-            raise AgentUnavailable("the Realtime API did not answer in time") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = clean(str(error), 120) or type(error).__name__
-            raise AgentUnavailable(f"the Realtime API is unreachable: {reason}") from error
-        if reply.status_code != httpx.codes.CREATED:
-            raise _refusal(reply)
+        request = self._with_secret(offer, secret) if secret else self._with_key(offer)
+        reply = await exchange(
+            self._client, request, httpx.codes.CREATED, self._settings.connect_timeout_s
+        )
         # The service labels its SDP text/plain; only the content counts.
         if not reply.text.startswith("v=0") or len(reply.text) > _MOST_SDP_CHARS:
             raise AgentUnavailable("the Realtime API answered 201 with something that is no SDP")
@@ -86,64 +91,23 @@ class CallsApi:
         url = f"{self._url}/{quote(realtime_call_id, safe='')}/hangup"
         try:
             async with asyncio.timeout(_HANG_UP_TIMEOUT_S):
-                await self._client.post(url, headers=self._headers())
+                # A secret may have expired by now.
+                await self._client.post(url, headers=key_headers(self._settings))
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, RuntimeError):
             return  # RuntimeError: the program ends, and the shared client is closed already
 
-    def _headers(self) -> dict[str, str]:
-        key = self._settings.api_key
-        return {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-
-
-def _refusal(reply: httpx.Response) -> AgentUnavailable:
-    """Put a status into words."""
-    status = reply.status_code
-    error = _error_of(reply)
-    message = clean(str(error.get("message") or ""), 200)
-    said = f": {message}" if message else ""
-    retry_after_s = _retry_after_s(reply.headers.get("Retry-After", ""))
-    if error.get("code") == "insufficient_quota":
-        return AgentUnavailable(
-            "the API account has no quota left: check its billing", retry_after_s or _LATER_S
+    def _with_key(self, offer: str) -> httpx.Request:
+        session = {"type": "realtime", "model": self._settings.model}
+        return self._client.build_request(
+            "POST",
+            self._url,
+            headers=key_headers(self._settings, self._safety_identifier),
+            files={
+                "sdp": (None, offer, "application/sdp"),
+                "session": (None, orjson.dumps(session), "application/json"),
+            },
         )
-    if status == httpx.codes.UNAUTHORIZED:
-        reason, default_s = "the API key was refused: check OPENAI_API_KEY", _LATER_S
-    elif status == httpx.codes.FORBIDDEN:
-        reason, default_s = f"the API key may not use this model or region{said}", _LATER_S
-    elif status == httpx.codes.NOT_FOUND:
-        reason, default_s = (
-            f"the Realtime API does not know this address or model{said}",
-            _LATER_S,
-        )
-    elif status == httpx.codes.TOO_MANY_REQUESTS:
-        reason, default_s = "the Realtime API is busy: its rate limit is reached", 2 * _SOON_S
-    elif status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        reason, default_s = f"the Realtime API failed with status {status}{said}", _SOON_S
-    elif status == httpx.codes.BAD_REQUEST:
-        reason, default_s = f"the Realtime API refused the session{said}", _LATER_S
-    else:
-        reason, default_s = f"the Realtime API answered with status {status}{said}", _SOON_S
-    return AgentUnavailable(reason, retry_after_s or default_s)
 
-
-def _error_of(reply: httpx.Response) -> dict[str, Any]:
-    try:
-        body = orjson.loads(reply.content)
-    except orjson.JSONDecodeError:
-        return {}
-    error = body.get("error") if isinstance(body, dict) else None
-    return error if isinstance(error, dict) else {}
-
-
-def _retry_after_s(value: str) -> int:
-    """Read a Retry-After header (RFC 9110, 10.2.3); 0 if there is none to read."""
-    if value.isdecimal():
-        seconds = int(value[:9])
-    else:
-        try:
-            until = parsedate_to_datetime(value)
-        except ValueError:
-            return 0
-        until = until if until.tzinfo else until.replace(tzinfo=UTC)
-        seconds = int((until - datetime.now(UTC)).total_seconds()) + 1
-    return min(max(seconds, 1), _MOST_RETRY_AFTER_S)
+    def _with_secret(self, offer: str, secret: str) -> httpx.Request:
+        headers = {**secret_headers(secret), "Content-Type": "application/sdp"}
+        return self._client.build_request("POST", self._url, headers=headers, content=offer)

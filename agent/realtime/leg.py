@@ -26,11 +26,13 @@ from agent.call.events import (
     ResponseEnded,
 )
 from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer
-from agent.realtime.calls_api import CallsApi
+from agent.realtime.access import safety_identifier
+from agent.realtime.calls_api import CallAnswer, CallsApi
 from agent.realtime.peer import Peer, PeerError, open_peer
 from agent.realtime.playout import Playout
 from agent.realtime.protocol import RealtimeProtocol
 from agent.realtime.rtp_path import gather_loopback_when_alone, notice_lost_peers_sooner
+from agent.realtime.session import with_own
 from agent.realtime.settings import RealtimeSettings
 
 _TICKS_PER_FRAME = 960  # RFC 7587, 4.1: the RTP clock of Opus is always 48 kHz
@@ -46,17 +48,25 @@ class RealtimeConnector:
     """Opens Realtime sessions: the `AgentConnector` of this room."""
 
     def __init__(
-        self, settings: RealtimeSettings, client: httpx.AsyncClient, *, fast: bool = True
+        self,
+        settings: RealtimeSettings,
+        client: httpx.AsyncClient,
+        *,
+        safety_key: bytes = b"",
+        fast: bool = True,
     ) -> None:
         """Use one HTTP client for all calls.
 
         Args:
-            settings: `[realtime]`, with `base_url` and key as they are to be used.
+            settings: `[realtime]`, with `base_url` and key as they are to be used; an
+                agent's own settings go before them.
             client: Kept open by whoever made it.
+            safety_key: Hides the caller's number from the provider, see `access`.
             fast: False keeps to the semi-public media path, see `rtp_path`.
         """
         self._settings = settings
-        self._api = CallsApi(settings, client)
+        self._client = client
+        self._safety_key = safety_key
         self._fast = fast
         gather_loopback_when_alone()
         notice_lost_peers_sooner()
@@ -68,41 +78,59 @@ class RealtimeConnector:
         Raises:
             AgentUnavailable: It could not be opened within `connect_timeout_s`.
         """
-        leg = RealtimeLeg(self._settings, offer.call_id)
+        settings = with_own(self._settings, profile.own_settings)
+        caller = safety_identifier(offer.caller_number, self._safety_key)
+        api = CallsApi(settings, self._client, caller)
+        leg = RealtimeLeg(settings, offer.call_id)
         try:
             async with open_peer(
-                self._settings.ice_servers,
+                settings.ice_servers,
                 leg.receive_rtp,
                 leg.receive_text,
                 leg.lose,
                 fast=self._fast,
             ) as peer:
                 try:
-                    await self._connect(leg, peer, profile)
+                    await _connect(leg, peer, profile, api, settings.connect_timeout_s)
                     yield leg
                 finally:
-                    await self._api.hang_up(leg.realtime_call_id)
+                    await api.hang_up(leg.realtime_call_id)
         except PeerError as error:
             raise AgentUnavailable(str(error)) from error
         finally:
             leg.close()
 
-    async def _connect(self, leg: "RealtimeLeg", peer: Peer, profile: AgentProfile) -> None:
-        waiting_for = "the Realtime API did not answer"
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                answer = await self._api.create(await peer.offer())
-                leg.realtime_call_id = answer.realtime_call_id
-                waiting_for = ""
-                await peer.accept(answer.sdp)
-                await peer.ready()
-                waiting_for = "the session settings were not acknowledged"
-                leg.attach(peer)
-                await leg.configured(profile)
-        except TimeoutError as error:
-            what = waiting_for or peer.waiting_for
-            timeout_s = self._settings.connect_timeout_s
-            raise AgentUnavailable(f"{what} within {timeout_s:g} s") from error
+
+async def _connect(
+    leg: "RealtimeLeg", peer: Peer, profile: AgentProfile, api: CallsApi, timeout_s: float
+) -> None:
+    waiting_for = "the Realtime API did not answer"
+    try:
+        async with asyncio.timeout(timeout_s):
+            answer = await _answered(peer, api)
+            leg.realtime_call_id = answer.realtime_call_id
+            waiting_for = ""
+            await peer.accept(answer.sdp)
+            await peer.ready()
+            waiting_for = "the session settings were not acknowledged"
+            leg.attach(peer)
+            await leg.configured(profile)
+    except TimeoutError as error:
+        what = waiting_for or peer.waiting_for
+        raise AgentUnavailable(f"{what} within {timeout_s:g} s") from error
+
+
+async def _answered(peer: Peer, api: CallsApi) -> CallAnswer:
+    """Gather candidates and get a secret at the same time; then exchange the offer."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            secret = group.create_task(api.admit())
+            offer = group.create_task(peer.offer())
+    except* AgentUnavailable as refused:
+        refusal = refused.exceptions[0]
+    else:
+        return await api.create(offer.result(), secret.result())
+    raise refusal
 
 
 class RealtimeLeg:

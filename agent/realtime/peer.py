@@ -23,6 +23,7 @@ from aiortc import (
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
 from agent.realtime.rtp_path import Gathering, OnRtp, RtpPath, guard_text_messages
+from agent.realtime.settings import IceServerSettings
 
 CHANNEL_LABEL = "oai-events"
 
@@ -184,7 +185,7 @@ class Peer:
 
 @asynccontextmanager
 async def open_peer(
-    ice_servers: Sequence[str],
+    ice_servers: Sequence[IceServerSettings],
     on_rtp: OnRtp,
     on_text: Callable[[str], None],
     on_lost: Callable[[str], None],
@@ -194,7 +195,7 @@ async def open_peer(
     """Hold one peer connection; close it however the block is left.
 
     Args:
-        ice_servers: STUN and TURN URLs; normally none, the far end has public addresses.
+        ice_servers: STUN and TURN; normally none, the far end has public addresses.
         on_rtp: Told of every packet, see `RtpPath`.
         on_text: Told of every text message of the channel.
         on_lost: Told once, with the reason, when the connection ends by itself.
@@ -204,7 +205,14 @@ async def open_peer(
         PeerError: An ICE server's URL cannot be used.
     """
     configuration = RTCConfiguration(
-        iceServers=[RTCIceServer(urls=url) for url in ice_servers],
+        iceServers=[
+            RTCIceServer(
+                urls=list(server.urls),
+                username=server.username,
+                credential=server.credential.get_secret_value() if server.credential else None,
+            )
+            for server in ice_servers
+        ],
         bundlePolicy=RTCBundlePolicy.MAX_BUNDLE,
     )
     try:

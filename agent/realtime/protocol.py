@@ -47,6 +47,7 @@ from agent.call.events import (
     UsageReported,
 )
 from agent.call.ports import AgentProfile
+from agent.realtime.session import session_of, speakable
 from agent.realtime.settings import RealtimeSettings
 from agent.realtime.usage import response_usage, transcription_usage
 
@@ -233,7 +234,7 @@ class RealtimeProtocol:
         is_embedded = settings.provider == "embedded"
         self._billed_model = "embedded" if is_embedded else settings.model
         self._billed_transcription_model = (
-            "embedded" if is_embedded else settings.transcription_model
+            "embedded" if is_embedded else settings.transcription.model
         )
         self._update_event_id = self._send("session.update", session=session_of(profile, settings))
 
@@ -263,7 +264,7 @@ class RealtimeProtocol:
 
     def note(self, text: str) -> None:
         """Put a fact into the conversation that nobody said."""
-        content = [{"type": "input_text", "text": _speakable(text)[:_MOST_TEXT_CHARS]}]
+        content = [{"type": "input_text", "text": speakable(text)[:_MOST_TEXT_CHARS]}]
         item = {"type": "message", "role": "system", "content": content}
         self._send("conversation.item.create", item=item)
 
@@ -294,7 +295,7 @@ class RealtimeProtocol:
             item={
                 "type": "function_call_output",
                 "call_id": tool_call_id,
-                "output": _speakable(output)[:_MOST_OUTPUT_CHARS],
+                "output": speakable(output)[:_MOST_OUTPUT_CHARS],
             },
         )
         tools.outstanding.discard(tool_call_id)
@@ -401,7 +402,9 @@ class RealtimeProtocol:
         # about what we last asked for.
         asked = self._update_event_id and not self.is_ready
         if asked and event_id in (self._update_event_id, None, ""):
-            self.refusal = message or code
+            param = clean(str(error.get("param") or ""), _MOST_ID_CHARS)
+            is_named = not param or param in message
+            self.refusal = (message or code) if is_named else f"{param}: {message or code}"
         sent = self._sent_request
         if sent is not None and event_id in (sent.event_id, None, ""):
             self._sent_request = None
@@ -605,44 +608,6 @@ class RealtimeProtocol:
         self._log.warning(message, **details)
 
 
-def session_of(profile: AgentProfile, settings: RealtimeSettings) -> dict[str, Any]:
-    """Describe the session an agent needs, with everything set that we rely on.
-
-    Returns:
-        The session object of `session.update`. The model is not in it: it is
-        fixed when the session is made.
-    """
-    return {
-        "type": "realtime",
-        "instructions": _speakable(profile.instructions),
-        "output_modalities": ["audio"],
-        "tool_choice": "auto",
-        "tools": [
-            {
-                "type": "function",
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": dict(tool.parameters),
-            }
-            for tool in profile.tools
-        ],
-        "audio": {
-            "input": {
-                "turn_detection": {
-                    "type": "server_vad",
-                    "threshold": settings.vad.threshold,
-                    "prefix_padding_ms": settings.vad.prefix_padding_ms,
-                    "silence_duration_ms": settings.vad.silence_duration_ms,
-                    "create_response": not profile.guards_interruptions,
-                    "interrupt_response": not profile.guards_interruptions,
-                },
-                "transcription": {"model": settings.transcription_model},
-            },
-            "output": {"voice": profile.voice},
-        },
-    }
-
-
 def _parse(text: str) -> tuple[dict[str, Any], str]:
     if len(text) > _MOST_EVENT_CHARS:
         raise _Garbage("longer than a million characters")
@@ -701,11 +666,6 @@ def _clean_piece(text: str) -> str:
     before = " " if text[0].isspace() else ""
     after = " " if text[-1].isspace() else ""
     return f"{before}{core}{after}"
-
-
-def _speakable(text: str) -> str:
-    """Text that JSON can carry; lone surrogates cannot be."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _status_reason(details: object) -> str:

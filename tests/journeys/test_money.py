@@ -19,7 +19,7 @@ SCRIPT = {"greeting": GREETING, "turns": [{"answer": [{"say": ANSWER}]}], "other
 CONFIG = """
 [realtime]
 model = "far"
-transcription_model = "ears"
+transcription = "ears"
 [[prices]]
 model = "far"
 from = 2026-01-01

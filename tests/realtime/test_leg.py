@@ -487,15 +487,6 @@ async def test_instructions_that_do_not_fit(engines: Engines) -> None:
                 pass
 
 
-async def test_an_ice_server_that_is_none() -> None:
-    """A wrong URL in the settings is a reason, not a crash."""
-    settings = RealtimeSettings(base_url="http://127.0.0.1:1/v1", ice_servers=("nonsense",))
-    async with nothing_left(), httpx.AsyncClient() as client:
-        with pytest.raises(AgentUnavailable, match="ice_servers"):
-            async with RealtimeConnector(settings, client).open(PROFILE, OFFER):
-                pass
-
-
 async def test_an_expired_session(engines: Engines) -> None:
     """The far end's last word is passed on as the end."""
     script = {"faults": [{"at": "session.updated", "do": "expire"}]}

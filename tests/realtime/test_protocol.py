@@ -34,7 +34,8 @@ from agent.call.events import (
 )
 from agent.call.ports import AgentProfile, ToolSchema
 from agent.realtime.protocol import RealtimeProtocol
-from agent.realtime.settings import RealtimeSettings, VadSettings
+from agent.realtime.session import TurnDetectionSettings
+from agent.realtime.settings import RealtimeSettings
 
 SERVER: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 CLIENT: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
@@ -156,7 +157,9 @@ PROFILE = AgentProfile(
 def test_session_update_sets_what_we_rely_on() -> None:
     """Voice, tools, turn-taking and transcription are set, and ready waits for the answer."""
     session = Session()
-    settings_ = RealtimeSettings(vad=VadSettings(threshold=0.7, silence_duration_ms=300))
+    settings_ = RealtimeSettings(
+        turn_detection=TurnDetectionSettings(threshold=0.7, silence_duration_ms=300)
+    )
     session.receive("session.updated", session={"type": "realtime"})
     session.protocol.configure(PROFILE, settings_)
     assert not session.protocol.is_ready
