@@ -73,6 +73,22 @@ class Served:
             assert time.monotonic() < deadline_s, f"calls so far: {items}"
             time.sleep(0.1)
 
+    def wait_for_tool(self, name: str, status: str = "running", timeout_s: float = 30) -> None:
+        """Wait until the log of some call has a call of this tool in this state."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            calls = [
+                self.get(f"/api/v1/calls/{item['id']}")
+                for item in self.get("/api/v1/calls")["items"]
+            ]
+            found = [
+                (tool["name"], tool["status"]) for call in calls for tool in call["tool_calls"]
+            ]
+            if (name, status) in found:
+                return
+            assert time.monotonic() < deadline_s, f"tool calls so far: {found}"
+            time.sleep(0.1)
+
     def run(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run another `trunkline` command in the same folder and configuration."""
         return trunkline(
