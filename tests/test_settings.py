@@ -172,6 +172,21 @@ def test_no_file_means_one_built_in_agent(tmp_path: Path, monkeypatch: pytest.Mo
             ["prices", "'m from 2026-10-01' twice"],
             id="price twice",
         ),
+        pytest.param(
+            '[interruption]\nguard = "loud"',
+            ["interruption.guard", "'loud'", "'off', 'duck' or 'pause'"],
+            id="unknown guard",
+        ),
+        pytest.param(
+            '[[agents]]\nname = "a"\n[agents.idle]\nafter = 3',
+            ["agents.0.idle.after", "unknown key", "after_s, goodbye, question, times"],
+            id="unknown key of an agent's own table",
+        ),
+        pytest.param(
+            "[watchdog]\nsound_timeout_s = 0",
+            ["watchdog.sound_timeout_s", "found 0", "greater than 0"],
+            id="a watchdog without patience",
+        ),
     ],
 )
 def test_wrong_configuration(tmp_path: Path, text: str, expected: list[str]) -> None:
