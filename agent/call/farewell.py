@@ -65,6 +65,7 @@ class Farewell:
         if self._is_final:
             return True
         if response_id in self._interrupted:
+            self._deadline_ms = None
             return True  # the caller was faster than this request: they have more to say
         self._deadline_ms = now_ms + self._timeout_ms
         self._asking_response_id = response_id

@@ -156,7 +156,8 @@ class ToolUse:
             raise
         status: ToolStatus = "failed" if result.error else "completed"
         self._record(request, status, started_ms, result, repeats=first_id)
-        self._agent.give_tool_output(request.tool_call_id, result.output)
+        is_over = result.ends_call or result.ending is not None
+        self._agent.give_tool_output(request.tool_call_id, result.output, reply=not is_over)
 
     def _refuse(self, request: ToolCallRequested, refusal: Refuse) -> None:
         """Answer without running, and without inviting the next attempt."""

@@ -101,9 +101,9 @@ class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
 
 
 class _CheckedTransport(httpx2.AsyncHTTPTransport):
-    """One request at a time to checked addresses, with a limit on what comes back."""
+    """Requests to checked addresses, with a limit on what comes back."""
 
-    def __init__(self, *, allow_private: bool, max_bytes: int) -> None:
+    def __init__(self, *, allow_private: bool, max_bytes: int, takes_events: bool) -> None:
         super().__init__(trust_env=False)
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=httpx2.create_ssl_context(),
@@ -113,6 +113,7 @@ class _CheckedTransport(httpx2.AsyncHTTPTransport):
             network_backend=_CheckedNetwork(allow_private=allow_private),
         )
         self._max_bytes = max_bytes
+        self._takes_events = takes_events
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request; refuse answers that are packed."""
@@ -121,8 +122,8 @@ class _CheckedTransport(httpx2.AsyncHTTPTransport):
             await reply.aclose()
             raise httpx2.ReadError("the answer is compressed, which was not asked for")
         assert isinstance(reply.stream, httpx2.AsyncByteStream)
-        # A stream of events goes on for hours; its reader limits each event.
-        if not reply.headers.get("content-type", "").startswith("text/event-stream"):
+        is_events = reply.headers.get("content-type", "").startswith("text/event-stream")
+        if not (is_events and self._takes_events):
             reply.stream = _Limited(reply.stream, self._max_bytes)
         return reply
 
@@ -148,11 +149,27 @@ class _Limited(httpx2.AsyncByteStream):
 
 
 def open_client(
-    *, allow_private: bool, max_bytes: int, timeout_s: float, headers: dict[str, str]
+    *,
+    allow_private: bool,
+    max_bytes: int,
+    timeout_s: float,
+    headers: dict[str, str],
+    takes_events: bool = False,
 ) -> httpx2.AsyncClient:
-    """Make a client that keeps to this module's rules; to be closed by its owner."""
+    """Make a client that keeps to this module's rules; to be closed by its owner.
+
+    Args:
+        allow_private: Whether hosts of our own networks may be reached.
+        max_bytes: The longest answer.
+        timeout_s: From one sign of life to the next; its user sets a limit for the whole.
+        headers: Sent with every request.
+        takes_events: A stream of server-sent events may be endless: its reader limits each.
+    """
+    transport = _CheckedTransport(
+        allow_private=allow_private, max_bytes=max_bytes, takes_events=takes_events
+    )
     return httpx2.AsyncClient(
-        transport=_CheckedTransport(allow_private=allow_private, max_bytes=max_bytes),
+        transport=transport,
         headers={"Accept-Encoding": "identity", "User-Agent": "trunkline", **headers},
         timeout=timeout_s,
         follow_redirects=False,

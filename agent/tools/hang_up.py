@@ -22,4 +22,8 @@ class HangUp:
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
         """Ask the call to end after the goodbye."""
         del arguments, context
-        return ToolResult(output='{"status":"the line closes after your goodbye"}', ends_call=True)
+        return ToolResult(
+            output='{"status":"the line closes after your goodbye"}',
+            ends_call=True,
+            is_repeatable=True,
+        )

@@ -158,13 +158,15 @@ class McpServer:
                     yield server.streams
                 finally:
                     await cancel(watch)
-                    if server.ended.is_set():
+                    if server.reason:
+                        await server.ended.wait()  # its last words are still being read
                         self._lose_process(server)
             return
         client = open_client(
             allow_private=settings.allow_private,
             max_bytes=_MAX_BYTES,
             timeout_s=settings.timeout_s,
+            takes_events=True,
             headers={
                 **settings.headers,
                 **{name: it.get_secret_value() for name, it in settings.secret_headers.items()},
@@ -181,7 +183,7 @@ class McpServer:
 
     def _lose_process(self, server: StdioServer) -> None:
         words = f": {server.last_words}" if server.last_words else ""
-        self._lose(self._hide(server.reason + words))
+        self._lose(self._hide((server.reason or "it ended") + words))
 
     def _lose(self, reason: str) -> None:
         """From now on calls are told so; `run` connects again."""

@@ -93,6 +93,11 @@ async def test_arguments_go_where_they_belong(method: str, path: str, sent: str,
         pytest.param(reply(b"{nope", headers=JSON), "not JSON", id="invalid JSON"),
         pytest.param(reply(b"x" * 10_000_000, headers=JSON), "more than 100000 bytes", id="10 MB"),
         pytest.param(
+            reply(b"x" * 10_000_000, headers="Content-Type: text/event-stream\r\n"),
+            "more than 100000 bytes",
+            id="10 MB of events",
+        ),
+        pytest.param(
             reply(b"", "307 Go", "Location: http://169.254.169.254/latest/meta-data\r\n"),
             "answered 307",
             id="redirect to the cloud's keys",

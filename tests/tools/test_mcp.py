@@ -147,7 +147,11 @@ async def test_an_answer_of_ten_megabytes() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        pytest.param({"command": (*CHILD, "refuses")}, "it ended: cannot start: no licence", id="ends at once"),
+        pytest.param(
+            {"command": (*CHILD, "refuses")},
+            "it ended: cannot start: no licence",
+            id="ends at once",
+        ),
         pytest.param(
             {"command": (*CHILD, "silent"), "connect_timeout_s": 0.5}, "within 0.5 s", id="silent"
         ),

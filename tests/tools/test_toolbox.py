@@ -95,6 +95,7 @@ async def test_hang_up_asks_for_the_end() -> None:
     async with toolbox() as tools:
         result = await tools.run("hang_up", "{}", context("hang_up"))
     assert result.ends_call
+    assert result.is_repeatable, "a goodbye that was interrupted is said again"
     assert result.error is None
 
 
