@@ -117,11 +117,20 @@ function waitTitle(turn) {
   return ["from the caller's last sound to the agent's first", ...parts].join("\n");
 }
 
+/** Says what its time was made of. */
+function toolTitle(tool) {
+  const parts = [];
+  if (tool.silence_ms != null) parts.push(`the caller heard nothing for ${span(tool.silence_ms)}`);
+  if (tool.attempts > 1) parts.push(`tried ${tool.attempts} times`);
+  if (tool.repeats != null) parts.push("asked for again: the earlier result was given");
+  return parts.join("\n");
+}
+
 function toolEntry(tool) {
   return h(
     "li",
     { id: `tool-${tool.index}`, class: `entry tool ${tool.status}` },
-    h("p", { class: "entry-head" }, h("b", {}, tool.name), h("span", {}, clock(tool.started_ms, true)), h("span", {}, tool.status), h("span", {}, span(tool.duration_ms))),
+    h("p", { class: "entry-head" }, h("b", {}, tool.name), h("span", {}, clock(tool.started_ms, true)), h("span", {}, tool.status), h("span", { title: toolTitle(tool) }, span(tool.duration_ms))),
     h("pre", { "aria-label": "arguments" }, pretty(tool.arguments)),
     tool.output != null && h("pre", { "aria-label": "output" }, pretty(tool.output)),
     tool.error != null && h("p", { class: "problem" }, tool.error),
