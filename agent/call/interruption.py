@@ -33,6 +33,9 @@ _RECENT_MS = 600
 _NO_ECHO_MS = 300
 """A voice that has gone its own way for so long is no echo any more."""
 
+_LONGEST_QUIET_MS = 2500
+"""Nobody has spoken for so long, whatever the far end believes: the agent is not kept waiting."""
+
 _LAST_WORDS_MS = 1500
 """Said into what were the agent's last words, a "yes" is no backchannel but the answer."""
 
@@ -145,11 +148,7 @@ class Interruption:
             return self._check_echo(doubt, now_ms, is_busy=is_busy)
         if not is_busy or self._is_meant(doubt):
             return self._confirm(doubt, is_busy=is_busy)
-        if doubt.ended_ms is not None and now_ms - doubt.ended_ms >= (
-            self._settings.words_timeout_ms
-        ):
-            return self._ignore(doubt, now_ms)
-        return NOTHING
+        return self._ignore(doubt, now_ms) if self._is_stale(doubt, now_ms) else NOTHING
 
     def press(self, *, is_busy: bool) -> Reaction:
         """The caller pressed a key that no tool waits for."""
@@ -169,6 +168,9 @@ class Interruption:
             self._open_id = item_id
             return NOTHING
         was_in_doubt = self._doubt is not None and not self._doubt.is_echo
+        if self._doubt is not None and was_in_doubt:
+            # Its words may still come, and count.
+            self._ignored_id, self._ignored_as_echo = self._doubt.item_id, False
         runs = self._caller_track.runs
         is_recent = bool(runs) and runs[-1][1] > now_ms - _RECENT_MS
         self._doubt = _Doubt(
@@ -238,6 +240,13 @@ class Interruption:
             self._caller_track.voiced_ms_since(doubt.since_ms) >= self._settings.min_speech_ms
             or self._word_count(doubt.text) >= self._settings.min_words
         )
+
+    def _is_stale(self, doubt: _Doubt, now_ms: int) -> bool:
+        """No words came in time, or not even the end of the sound was told."""
+        if doubt.ended_ms is not None:
+            return now_ms - doubt.ended_ms >= self._settings.words_timeout_ms
+        voiced_ms = self._caller_track.last_voiced_before(now_ms) or 0
+        return now_ms - max(voiced_ms, doubt.since_ms) >= _LONGEST_QUIET_MS
 
     def _word_count(self, text: str) -> int:
         """Count the words that are more than a nod."""

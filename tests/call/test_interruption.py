@@ -140,6 +140,21 @@ def test_a_voice_that_lasts_stops_the_agent_before_its_words_are_known() -> None
     assert Stage(2000).play((1160, STARTED), until_ms=1640) == ["doubt"]
 
 
+def test_a_sound_whose_end_is_never_told_keeps_nobody_waiting() -> None:
+    """The far end fell silent in mid-sound: the agent goes on."""
+    assert Stage(300).play((1160, STARTED), until_ms=5000) == ["doubt", "go on: no words"]
+
+
+def test_words_count_although_a_cough_followed_them() -> None:
+    """Two sounds, one after the other: the words of the first are known late."""
+    assert Stage(300).play(
+        (1160, STARTED),
+        (1800, STOPPED),
+        (1900, CallerSpeechStarted("u2")),
+        (2000, CallerText("u1", "No, stop.")),
+    ) == ["doubt", "stop", "answer"]
+
+
 def test_while_the_agent_listens_every_turn_is_meant() -> None:
     """A short "yes" to a question is answered."""
     stage = Stage(300, is_busy=False)
