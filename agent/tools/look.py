@@ -34,9 +34,11 @@ async def look_at_tools(settings: ToolSettings) -> AsyncIterator[ToolFinding]:
             yield ToolFinding(function.name, True, f"calls {function.function}")
     for http in settings.http:
         yield await _http(http)
+    patience_s = max((it.connect_timeout_s + 1 for it in settings.mcp), default=0)
+    rest = settings.model_copy(update={"python": ()})
     async with (
         httpx.AsyncClient() as client,
-        open_toolbox(settings.model_copy(update={"python": ()}), client) as toolbox,
+        open_toolbox(rest, client, start_timeout_s=patience_s) as toolbox,
     ):
         problems = dict(toolbox.problems())
         for server in settings.mcp:

@@ -144,7 +144,9 @@ class Toolbox:
 
 
 @asynccontextmanager
-async def open_toolbox(settings: ToolSettings, client: httpx.AsyncClient) -> AsyncIterator[Toolbox]:
+async def open_toolbox(
+    settings: ToolSettings, client: httpx.AsyncClient, *, start_timeout_s: float = _START_TIMEOUT_S
+) -> AsyncIterator[Toolbox]:
     """Make every configured tool; let go of them however the block is left.
 
     MCP servers are connected meanwhile and connected again when they are lost; the
@@ -153,6 +155,7 @@ async def open_toolbox(settings: ToolSettings, client: httpx.AsyncClient) -> Asy
     Args:
         settings: `[tools]`.
         client: For the built-in tools; closed by its owner.
+        start_timeout_s: How long to wait for MCP servers before the block is entered.
 
     Raises:
         ToolProblem: A Python function cannot be used.
@@ -173,11 +176,13 @@ async def open_toolbox(settings: ToolSettings, client: httpx.AsyncClient) -> Asy
             tool = HttpTool(http)
             stack.push_async_callback(tool.close)
             tools.append(tool)
-        servers = await _start_servers(settings, stack)
+        servers = await _start_servers(settings, stack, start_timeout_s)
         yield Toolbox(settings, tools, servers)
 
 
-async def _start_servers(settings: ToolSettings, stack: AsyncExitStack) -> list["McpServer"]:
+async def _start_servers(
+    settings: ToolSettings, stack: AsyncExitStack, timeout_s: float
+) -> list["McpServer"]:
     if not settings.mcp:
         return []
     from agent.tools.mcp_server import McpServer
@@ -186,6 +191,6 @@ async def _start_servers(settings: ToolSettings, stack: AsyncExitStack) -> list[
     tasks = [asyncio.create_task(it.run(), name=f"mcp {it.settings.name}") for it in servers]
     stack.push_async_callback(cancel, *tasks)
     tried = [asyncio.create_task(it.tried.wait()) for it in servers]
-    await asyncio.wait(tried, timeout=_START_TIMEOUT_S)
+    await asyncio.wait(tried, timeout=timeout_s)
     await cancel(*tried)
     return servers

@@ -31,12 +31,12 @@ async def ask(
         "description": "Look up an order.",
         "url": url,
         "parameters": ORDER,
-        "timeout_s": 0.5,
+        "timeout_s": 5,
         "allow_private": allow_private,
     }
     tool = HttpTool(HttpToolSettings(**(values | settings)))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             return await tool.run(arguments, context("order"))
     finally:
         await tool.close()
@@ -112,7 +112,9 @@ async def test_arguments_go_where_they_belong(method: str, path: str, sent: str,
 async def test_a_service_that_fails(answer: bytes | None, log_says: str) -> None:
     """The log says what came back, the model gets a sentence, and nothing else is fetched."""
     async with http_service({"*": answer}) as service:
-        result = await ask(f"{service.url}/{{number}}", {"number": "7"}, method="POST")
+        timeout_s = 5 if answer else 0.5
+        url = f"{service.url}/{{number}}"
+        result = await ask(url, {"number": "7"}, method="POST", timeout_s=timeout_s)
     assert log_says in (result.error or "")
     assert "\x00" not in (result.error or "")
     assert orjson.loads(result.output)["error"].endswith((".", "caller."))

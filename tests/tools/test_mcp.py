@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from pydantic import SecretStr
@@ -20,9 +21,8 @@ from agent.call.tasks import cancel
 from agent.tools import mcp_server
 from agent.tools.mcp_server import McpServer
 from agent.tools.settings import McpServerSettings, ToolSettings
-from agent.tools.toolbox import Toolbox
+from agent.tools.toolbox import Toolbox, open_toolbox
 from tests.tools.line import context
-from tests.tools.test_toolbox import toolbox
 
 WAIT_S = 20
 CHILD = (sys.executable, "-m", "tests.tools.mcp_child")
@@ -179,11 +179,16 @@ async def test_a_server_that_cannot_be_used(settings: dict[str, Any], says: str)
     assert called.attempts == 0
 
 
-async def test_the_program_starts_without_slow_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_program_starts_without_slow_servers() -> None:
     """A server that does not answer holds nothing up; its tools are not offered."""
-    monkeypatch.setattr("agent.tools.toolbox._START_TIMEOUT_S", 0.05)
     mcp = [{"name": "crm", "command": [*CHILD, "silent"], "tools": ["*"], "base_env": BASE_ENV}]
-    async with asyncio.timeout(WAIT_S), toolbox(mcp=mcp) as tools:
+    async with (
+        asyncio.timeout(WAIT_S),
+        httpx.AsyncClient() as client,
+        open_toolbox(
+            ToolSettings.model_validate({"mcp": mcp}), client, start_timeout_s=0.05
+        ) as tools,
+    ):
         assert tools.schemas(["crm.*", "hang_up"]) == tools.schemas(["hang_up"])
         assert dict(tools.problems()) == {"crm": "not connected yet"}
 

@@ -18,7 +18,8 @@ HERE = "tests.tools.functions"
 
 async def run(name: str, arguments: str = "{}") -> ToolResult:
     """As the model would: through the toolbox."""
-    settings = [{"function": f"{HERE}:{name}", "timeout_s": 0.2}]
+    timeout_s = 0.2 if name in ("sleep", "hang") else 5
+    settings = [{"function": f"{HERE}:{name}", "timeout_s": timeout_s}]
     async with toolbox(python=settings) as tools:
         return await tools.run(name, arguments, context(name))
 
