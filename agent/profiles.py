@@ -40,6 +40,12 @@ def regions_of(settings: Settings) -> dict[str, str]:
     return {trunk.name: trunk.base_url for trunk in settings.trunks if trunk.base_url}
 
 
+def addresses_of(settings: Settings) -> set[str]:
+    """Name every provider's address that a call may go to."""
+    sessions = [with_own(settings.realtime, agent.own()) for agent in settings.answering_agents]
+    return {session.base_url for session in sessions} | set(regions_of(settings).values())
+
+
 def for_call(
     profile: AgentProfile, offer: CallOffer, regions: Mapping[str, str], *, is_embedded: bool
 ) -> AgentProfile:

@@ -10,6 +10,7 @@ their log is written, then the doors close.
 import asyncio
 import contextlib
 import gc
+import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,18 +22,21 @@ import structlog
 
 from agent.admin.app import create_app
 from agent.admin.server import open_admin
+from agent.browser import BrowserKeys
 from agent.call.handler import Call
 from agent.call.ports import AgentProfile, Journal
 from agent.call.purse import Purse
 from agent.call.records import Ending
 from agent.embedded.process import open_embedded_server
-from agent.profiles import for_call, profiles_of, regions_of
+from agent.profiles import addresses_of, for_call, profiles_of, regions_of
 from agent.realtime.leg import RealtimeConnector
 from agent.realtime.settings import RealtimeSettings
+from agent.realtime.warmth import open_client
 from agent.settings import Settings
 from agent.store.calls import CallLog
-from agent.store.database import open_database
+from agent.store.database import Database, open_database
 from agent.store.journal import SqlJournal, open_journal
+from agent.store.kept_secret import kept_secret
 from agent.store.spending import SqlSpending
 from agent.store.tokens import open_tokens
 from agent.tools.toolbox import Toolbox, open_toolbox
@@ -44,6 +48,7 @@ _SWITCH_INTERVAL_S = 0.0005
 default 5 ms the 20 ms tick stretched to 107 ms under load, at this to 20.7."""
 
 _END_TIMEOUT_S = 5
+_SAFETY_KEY_FILE = "trunkline.safety-key"
 
 
 @dataclass(frozen=True)
@@ -179,9 +184,17 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             realtime = realtime.model_copy(update={"base_url": url})
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=not embedded))
         toolbox = await stack.enter_async_context(open_toolbox(settings.tools, client))
+        calls_client = await stack.enter_async_context(
+            open_client(
+                [] if embedded else addresses_of(settings),
+                warm_every_s=realtime.warm_every_s,
+                trust_env=not embedded,
+            )
+        )
+        safety_key = b"" if embedded else _safety_key(settings, database)
         switchboard = Switchboard(
             profiles_of(settings),
-            RealtimeConnector(realtime, client),
+            RealtimeConnector(realtime, calls_client, safety_key=safety_key),
             toolbox,
             journal,
             settings,
@@ -193,6 +206,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             tokens,
             is_ready=lambda: switchboard.is_accepting,
             measure=lambda: _measure(switchboard, journal, endpoint),
+            keys=BrowserKeys(realtime, calls_client, lambda: switchboard.profiles, toolbox.schemas),
         )
         admin_url = await stack.enter_async_context(open_admin(settings.admin, app))
         endpoint = await stack.enter_async_context(
@@ -212,6 +226,19 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             yield Service(facts, settings, switchboard)
         finally:
             await switchboard.drain(settings.limits.drain_timeout_s)
+
+
+def _safety_key(settings: Settings, database: Database) -> bytes:
+    """The key that hides callers from the provider: configured, or made at the first start."""
+    key = settings.realtime.safety_key
+    if key is None:
+        key, _ = kept_secret(
+            database.folder / _SAFETY_KEY_FILE,
+            lambda: secrets.token_hex(32),
+            what="safety key",
+            instead="TRUNKLINE_REALTIME__SAFETY_KEY",
+        )
+    return key.get_secret_value().encode()
 
 
 def _measure(

@@ -5,12 +5,15 @@ it, and it opens nothing but reading. Whatever changes something needs the
 header, which no form of another site can send.
 """
 
+from collections.abc import Callable
+
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent.admin.problems import database_problem, problem
 from agent.store.database import DatabaseUnavailable
-from agent.store.tokens import Identity, Tokens
+from agent.store.tokens import ROLES, Identity, Role, Tokens
 
 COOKIE = "trunkline_token"
 _API = "/api/v1"
@@ -35,7 +38,9 @@ class RequireToken:
             detail, error = "A token is needed: Authorization: Bearer TOKEN", ""
         else:
             try:
-                if await identify(request, self._tokens) is not None:
+                identity = await identify(request, self._tokens)
+                if identity is not None:
+                    request.state.identity = identity
                     await self._app(scope, receive, send)
                     return
             except DatabaseUnavailable as unavailable:
@@ -45,6 +50,19 @@ class RequireToken:
             detail, error = "The token is not known here", ', error="invalid_token"'
         reply = problem(401, detail, headers={"WWW-Authenticate": _CHALLENGE + error})
         await reply(scope, receive, send)
+
+
+def demand_role(least: Role) -> Callable[[Request], None]:
+    """Make a dependency that lets in nobody below a role; they are told which it takes."""
+
+    def demand(request: Request) -> None:
+        identity: Identity = request.state.identity
+        if ROLES.index(identity.role) < ROLES.index(least):
+            raise HTTPException(
+                403, f"The token {identity.name!r} is a {identity.role}'s; this takes an {least}'s"
+            )
+
+    return demand
 
 
 async def identify(request: Request, tokens: Tokens) -> Identity | None:

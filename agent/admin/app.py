@@ -20,7 +20,8 @@ from agent import __version__
 from agent.admin.access import RequireToken
 from agent.admin.metrics import Measure, registry
 from agent.admin.problems import add_problem_handlers
-from agent.admin.routes import calls, health, page
+from agent.admin.routes import calls, health, page, realtime
+from agent.admin.routes.realtime import Keys
 from agent.store.calls import CallLog
 from agent.store.tokens import Tokens
 
@@ -45,6 +46,7 @@ def create_app(
     *,
     is_ready: Callable[[], bool],
     measure: Measure = dict,
+    keys: Keys | None = None,
 ) -> FastAPI:
     """Build the application.
 
@@ -53,6 +55,7 @@ def create_app(
         tokens: Who may read it.
         is_ready: Whether calls can be taken now, for `/readyz`.
         measure: What the process carries now, for `/metrics`.
+        keys: Makes keys for browsers; without it, there is no such route.
     """
     app = FastAPI(
         title="Trunkline",
@@ -69,6 +72,9 @@ def create_app(
     app.state.metrics = registry(measure)
     app.include_router(health.router)
     app.include_router(calls.router)
+    if keys is not None:
+        app.state.keys = keys
+        app.include_router(realtime.router)
     app.include_router(page.router)
     app.mount("/page", StaticFiles(directory=page.PAGE_FOLDER))
     add_problem_handlers(app)

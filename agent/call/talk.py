@@ -77,7 +77,7 @@ class Talk:
 
     async def run(self) -> Ending:
         """Greet, then serve the conversation until somebody ends it."""
-        self._agent.greet(self._profile.greeting)
+        self._begin()
         try:
             async with asyncio.timeout(self._limits.max_call_s), Tasks() as tasks:
                 tasks.start(self._keypad.listen(self._caller.digits()))
@@ -94,6 +94,15 @@ class Talk:
         finally:
             for record in self._conversation.finish(self._diary.now_ms()):
                 self._diary.tell(record)
+
+    def _begin(self) -> None:
+        """Let the agent speak first, in the words it is given or in answer to the message."""
+        if self._profile.initial_message:
+            self._agent.note(self._profile.initial_message)
+        if self._profile.greeting:
+            self._agent.greet(self._profile.greeting)
+        elif self._profile.initial_message:
+            self._agent.answer()
 
     async def _follow(self, tasks: Tasks) -> Ending:
         async for event in self._agent.events():

@@ -193,7 +193,10 @@ class Session:
             change,
             has_begun=state.conversation.last_id is not None or self._answers.is_busy,
             has_spoken=self._speech.has_begun,
-            most_chars=SOCKET_SESSION_CHARS if self._event_audio else CHANNEL_SESSION_CHARS,
+            # A sideband can be told of what is too long for the data channel.
+            most_chars=SOCKET_SESSION_CHARS
+            if self._event_audio or self._watchers
+            else CHANNEL_SESSION_CHARS,
         )
         state.mind.instructions = state.config.get("instructions", "")
         self._turns.configure()

@@ -34,9 +34,13 @@ from agent.realtime.protocol import RealtimeProtocol
 from agent.realtime.rtp_path import gather_loopback_when_alone, notice_lost_peers_sooner
 from agent.realtime.session import with_own
 from agent.realtime.settings import RealtimeSettings
+from agent.realtime.sideband import open_sideband
 
 _TICKS_PER_FRAME = 960  # RFC 7587, 4.1: the RTP clock of Opus is always 48 kHz
 _MOST_EVENTS = 1_000
+_MOST_CHANNEL_CHARS = 200_000
+"""Most data channels take messages of 256 KiB, and the session comes back with defaults added."""
+
 _LONGEST_TAIL_S = 0.3
 """How long the rest of an interrupted response may go on arriving: a round trip and then some."""
 
@@ -303,9 +307,23 @@ class RealtimeLeg:
             AgentUnavailable: They were refused, or the connection was lost.
         """
         self._protocol.configure(profile, self._settings)
-        self._send_outgoing()
-        if self._peer is not None and self._peer.unsent:
-            raise AgentUnavailable("instructions and tools are larger than the far end accepts", 60)
+        texts = self._protocol.take_outgoing()
+        fits = max(map(len, texts)) <= _MOST_CHANNEL_CHARS
+        if fits and self._peer is not None:
+            for text in texts:
+                self._peer.send_text(text)
+            fits = not self._peer.unsent
+        if fits:
+            await self._acknowledged()
+            return
+        async with open_sideband(
+            self._settings, self.realtime_call_id, self.receive_text
+        ) as sideband:
+            for text in texts:
+                await sideband.send(text)
+            await self._acknowledged()
+
+    async def _acknowledged(self) -> None:
         while not self._protocol.is_ready:
             if self._protocol.refusal:
                 raise AgentUnavailable(f"the session was refused: {self._protocol.refusal}", 60)

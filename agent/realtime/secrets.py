@@ -34,6 +34,18 @@ class ClientSecret:
     """The session it opens, as the far end completed it."""
 
 
+@dataclass(frozen=True, slots=True)
+class BrowserKey:
+    """What a browser needs to talk to an agent."""
+
+    agent: str
+    model: str
+    value: str = field(repr=False)
+    expires_at: datetime
+    url: str
+    """Where it posts its offer."""
+
+
 async def mint_secret(
     client: httpx.AsyncClient,
     settings: RealtimeSettings,

@@ -12,11 +12,9 @@ never enters the database.
 
 import hashlib
 import hmac
-import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Literal, cast, get_args
 
 import sqlalchemy as sa
@@ -24,6 +22,7 @@ import structlog
 from pydantic import SecretStr
 
 from agent.store.database import FAILURES, Database, DatabaseUnavailable, explain
+from agent.store.kept_secret import kept_secret
 from agent.store.tables import api_tokens, storable
 
 log = structlog.get_logger()
@@ -41,10 +40,6 @@ _NOTE_USE_EVERY = timedelta(minutes=1)
 
 class TokenError(Exception):
     """A token cannot be made; the message says why and what is accepted."""
-
-
-class TokenFileUnavailable(DatabaseUnavailable):
-    """The file of the admin token, which lies beside the database, cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,43 +143,17 @@ async def open_tokens(
         The tokens, and the admin token if it was made just now: show it once.
 
     Raises:
-        TokenFileUnavailable: The token's file cannot be written or read.
+        SecretFileUnavailable: The token's file cannot be written or read.
     """
     if configured is not None and configured.get_secret_value():
         return Tokens(database, configured), None
-    kept, is_new = _kept_token(database.folder / TOKEN_FILE)
+    kept, is_new = kept_secret(
+        database.folder / TOKEN_FILE,
+        lambda: _PREFIX + secrets.token_urlsafe(32),
+        what="admin token",
+        instead="TRUNKLINE_ADMIN_TOKEN",
+    )
     return Tokens(database, kept), kept.get_secret_value() if is_new else None
-
-
-def _kept_token(path: Path) -> tuple[SecretStr, bool]:
-    """Read the token kept in a file, or make one; say whether it is new."""
-    try:
-        try:
-            # O_EXCL: of two programs that start at once, one makes it.
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return _read_token(path), False
-        token = _PREFIX + secrets.token_urlsafe(32)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(token + "\n")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = (
-            f"admin token file {path.absolute()}: {error}: "
-            "give this program permission, or set TRUNKLINE_ADMIN_TOKEN"
-        )
-        raise TokenFileUnavailable(msg) from error
-    return SecretStr(token), True
-
-
-def _read_token(path: Path) -> SecretStr:
-    token = path.read_text().strip()
-    if not token:
-        msg = f"admin token file {path.absolute()} is empty: delete it to have a new one made"
-        raise TokenFileUnavailable(msg)
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
-        log.warning("! admin token file was readable by others, closed it", file=str(path))
-    return SecretStr(token)
 
 
 def _hash(token: str) -> str:

@@ -478,15 +478,6 @@ async def test_the_far_end_vanishes(engines: Engines, monkeypatch: pytest.Monkey
         assert gone == AgentGone("the connection was lost")
 
 
-async def test_instructions_that_do_not_fit(engines: Engines) -> None:
-    """A session that the channel cannot carry is refused with a reason, not by a timeout."""
-    profile = AgentProfile("talker", "x" * 300_000, "Hello.", "marin")
-    async with nothing_left(), scripted(engines, {}) as far, httpx.AsyncClient() as client:
-        with pytest.raises(AgentUnavailable, match="larger than the far end accepts"):
-            async with connector(far.url, client).open(profile, OFFER):
-                pass
-
-
 async def test_an_expired_session(engines: Engines) -> None:
     """The far end's last word is passed on as the end."""
     script = {"faults": [{"at": "session.updated", "do": "expire"}]}

@@ -9,13 +9,13 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from agent.store.database import Database
+from agent.store.kept_secret import SecretFileUnavailable
 from agent.store.tables import api_tokens
 from agent.store.tokens import (
     ROLES,
     Identity,
     Role,
     TokenError,
-    TokenFileUnavailable,
     Tokens,
     open_tokens,
 )
@@ -90,5 +90,5 @@ async def test_damaged_file(beside: Database, damage: str) -> None:
             file.mkdir()
         case _:
             file.write_bytes(b"\xff\xfe")
-    with pytest.raises(TokenFileUnavailable, match=str(file)):
+    with pytest.raises(SecretFileUnavailable, match=str(file)):
         await open_tokens(beside, None)
