@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import httpx
+import orjson
 import pytest
 from pydantic import SecretStr
 
 from agent.call.ports import AgentUnavailable
+from agent.realtime import exchange
 from agent.realtime.calls_api import CallAnswer, CallsApi
 from agent.realtime.settings import RealtimeSettings
 
@@ -15,26 +18,44 @@ KEY = "sk-test-not-a-secret"
 OFFER = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\n"
 
 
+Reply = httpx.Response | Exception
+
+
+@pytest.fixture(autouse=True)
+def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause before a second attempt is not waited for."""
+    monkeypatch.setattr(exchange, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(exchange, "_BUSY_PAUSE_S", 0.0)
+
+
 def api_that(
-    reply: httpx.Response | Exception, seen: list[httpx.Request] | None = None, key: str = KEY
+    *replies: Reply, seen: list[httpx.Request] | None = None, key: str = KEY, **settings: Any
 ) -> CallsApi:
-    """Make a client whose far end always gives this reply."""
+    """Make a client whose far end gives these replies in turn, the last one for ever."""
+    left = list(replies)
 
     def handle(request: httpx.Request) -> httpx.Response:
         if seen is not None:
             seen.append(request)
+        reply = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    settings = RealtimeSettings(
-        base_url="http://127.0.0.1:9/v1/", api_key=SecretStr(key) if key else None, model="m-1"
+    realtime = RealtimeSettings(
+        base_url="http://127.0.0.1:9/v1/",
+        api_key=SecretStr(key) if key else None,
+        model="m-1",
+        **settings,
     )
-    return CallsApi(settings, httpx.AsyncClient(transport=httpx.MockTransport(handle)))
+    client = httpx.AsyncClient(transport=httpx.MockTransport(handle))
+    return CallsApi(realtime, client, "caller-hash")
 
 
-def refusal(status: int, *, code: str = "", message: str = "", **headers: str) -> httpx.Response:
-    error = {"error": {"message": message, "type": "x", "param": None, "code": code}}
+def refusal(
+    status: int, *, code: str = "", message: str = "", param: str | None = None, **headers: str
+) -> httpx.Response:
+    error = {"error": {"message": message, "type": "x", "param": param, "code": code}}
     return httpx.Response(
         status, json=error, headers={k.replace("_", "-"): v for k, v in headers.items()}
     )
@@ -44,7 +65,7 @@ async def test_the_offer_goes_up_whole() -> None:
     """Both parts with their types, the key as bearer, and the SDP with its last CRLF."""
     seen: list[httpx.Request] = []
     answer = httpx.Response(201, text="v=0\r\n", headers={"Location": "/v1/realtime/calls/rtc_1"})
-    assert await api_that(answer, seen).create(OFFER) == CallAnswer("v=0\r\n", "rtc_1")
+    assert await api_that(answer, seen=seen).create(OFFER) == CallAnswer("v=0\r\n", "rtc_1")
     [request] = seen
     assert request.method == "POST"
     assert str(request.url) == "http://127.0.0.1:9/v1/realtime/calls"
@@ -58,7 +79,7 @@ async def test_the_offer_goes_up_whole() -> None:
 async def test_without_a_key_no_bearer_is_sent() -> None:
     """The embedded server needs none."""
     seen: list[httpx.Request] = []
-    await api_that(httpx.Response(201, text="v=0\r\n"), seen, key="").create(OFFER)
+    await api_that(httpx.Response(201, text="v=0\r\n"), seen=seen, key="").create(OFFER)
     assert "Authorization" not in seen[0].headers
 
 
@@ -84,6 +105,12 @@ async def test_call_id(location: str | None, expected: str) -> None:
         pytest.param(httpx.ReadTimeout("x"), "did not answer in time", {5}, id="timeout"),
         pytest.param(
             refusal(400, code="invalid_offer", message="Bad offer."), "Bad offer.", {60}, id="400"
+        ),
+        pytest.param(
+            refusal(400, message="No such voice.", param="session.audio.output.voice"),
+            "refused the session: session.audio.output.voice: No such voice.",
+            {60},
+            id="400 that names a field",
         ),
         pytest.param(
             refusal(401, message=f"Incorrect API key provided: {KEY}"),
@@ -124,6 +151,105 @@ async def test_a_date_to_come_back_at() -> None:
     assert 30 <= caught.value.retry_after_s <= 61
 
 
+ANSWER = httpx.Response(201, text="v=0\r\n", headers={"Location": "/v1/realtime/calls/rtc_1"})
+
+
+@pytest.mark.parametrize(
+    ("first", "attempts"),
+    [
+        pytest.param(httpx.ConnectError("refused"), 2, id="unreachable"),
+        pytest.param(httpx.RemoteProtocolError("closed"), 2, id="a connection that had died"),
+        pytest.param(refusal(429), 2, id="429"),
+        pytest.param(refusal(503), 2, id="503"),
+        pytest.param(refusal(429, Retry_After="17"), 1, id="429 for longer than there is"),
+        pytest.param(refusal(429, code="insufficient_quota"), 1, id="no quota"),
+        pytest.param(httpx.ReadTimeout("x"), 1, id="timeout"),
+        pytest.param(refusal(400), 1, id="400"),
+        pytest.param(refusal(401), 1, id="401"),
+    ],
+)
+async def test_one_more_attempt(first: Reply, attempts: int) -> None:
+    """What may be over in a moment is tried once more, whole; the rest is told at once."""
+    seen: list[httpx.Request] = []
+    api = api_that(first, ANSWER, seen=seen)
+    if attempts == 1:
+        with pytest.raises(AgentUnavailable):
+            await api.create(OFFER)
+    else:
+        assert await api.create(OFFER) == CallAnswer("v=0\r\n", "rtc_1")
+    assert len(seen) == attempts
+    assert seen[-1].content == seen[0].content
+    assert OFFER.encode() in seen[-1].content
+
+
+async def test_no_third_attempt() -> None:
+    """A far end that stays busy is told so after the second."""
+    seen: list[httpx.Request] = []
+    with pytest.raises(AgentUnavailable, match="rate limit"):
+        await api_that(refusal(429), seen=seen).create(OFFER)
+    assert len(seen) == 2
+
+
+async def test_no_second_attempt_without_time() -> None:
+    """An attempt that could only be cut off is not made."""
+    seen: list[httpx.Request] = []
+    with pytest.raises(AgentUnavailable):
+        await api_that(refusal(503), seen=seen, connect_timeout_s=0.5).create(OFFER)
+    assert len(seen) == 1
+
+
+SECRET = httpx.Response(200, json={"value": "ek_1", "expires_at": 1795250600})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param(
+            {"auth": "ephemeral", "organization": "org-1", "project": "proj-1"},
+            {
+                "authorization": f"Bearer {KEY}",
+                "openai-organization": "org-1",
+                "openai-project": "proj-1",
+                "openai-safety-identifier": "caller-hash",
+            },
+            id="ephemeral",
+        ),
+        pytest.param({"provider": "azure"}, {"api-key": KEY}, id="azure"),
+    ],
+)
+async def test_a_secret_for_every_call(settings: dict[str, Any], expected: dict[str, str]) -> None:
+    """The key gets a secret for this model; the offer goes up with the secret alone."""
+    seen: list[httpx.Request] = []
+    api = api_that(SECRET, ANSWER, seen=seen, **settings)
+    secret = await api.admit()
+    assert await api.create(OFFER, secret) == CallAnswer("v=0\r\n", "rtc_1")
+    minting, opening = seen
+    assert minting.url.path == "/v1/realtime/client_secrets"
+    sent = {k: v for k, v in minting.headers.items() if k in expected or k == "authorization"}
+    assert sent == expected
+    assert orjson.loads(minting.content) == {
+        "expires_after": {"anchor": "created_at", "seconds": 60},
+        "session": {"type": "realtime", "model": "m-1"},
+    }
+    assert opening.url.path == "/v1/realtime/calls"
+    assert opening.headers["Authorization"] == "Bearer ek_1"
+    assert opening.headers["Content-Type"] == "application/sdp"
+    assert opening.content == OFFER.encode()
+    assert KEY not in str(opening.headers.raw)
+
+
+async def test_with_the_key_no_secret_is_made() -> None:
+    """The key itself saves a round trip; it says for whom it is used."""
+    seen: list[httpx.Request] = []
+    api = api_that(ANSWER, seen=seen, project="proj-1")
+    assert await api.admit() == ""
+    await api.create(OFFER)
+    [request] = seen
+    assert request.headers["OpenAI-Project"] == "proj-1"
+    assert request.headers["OpenAI-Safety-Identifier"] == "caller-hash"
+    assert "OpenAI-Organization" not in request.headers
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -135,12 +261,12 @@ async def test_a_date_to_come_back_at() -> None:
 async def test_hang_up_never_fails(reply: httpx.Response | Exception) -> None:
     """The end of a call does not depend on the far end's manners."""
     seen: list[httpx.Request] = []
-    await api_that(reply, seen).hang_up("rtc_u0/1")
+    await api_that(reply, seen=seen).hang_up("rtc_u0/1")
     assert str(seen[0].url).endswith("/v1/realtime/calls/rtc_u0%2F1/hangup")
 
 
 async def test_no_hang_up_without_a_name() -> None:
     """A call the far end never named cannot be hung up there."""
     seen: list[httpx.Request] = []
-    await api_that(httpx.Response(200), seen).hang_up("")
+    await api_that(httpx.Response(200), seen=seen).hang_up("")
     assert seen == []
