@@ -24,7 +24,7 @@ from agent.call.ports import CallOffer
 from sip.leg import PjCall, SipLeg
 from sip.pjsip import Refusal, RequestGate
 from sip.routing import header_of, headers_of, host_of, request_uri_of, route, trunk_of, user_of
-from sip.sdp import names_a_host
+from sip.sdp import first_codec, names_a_host
 from sip.settings import RouteSettings, SipSettings, TrunkSettings
 from sip.stack import SipStack, SipUnavailable, StackOptions, open_stack
 
@@ -145,6 +145,7 @@ class SipEndpoint:
         source_ip = host_of(source)
         trunk = trunk_of(source_ip, self._trunks)
         self._stack.slot_taken(pj_call_id)
+        codecs = self._codecs.get(trunk or "", ("PCMU", "PCMA"))
         pj_call = PjCall(self._account, pj_call_id, self._stack)
         leg = SipLeg(
             self._stack,
@@ -157,9 +158,10 @@ class SipEndpoint:
                 caller_number=user_of(header_of(message, "From", "f")),
                 received_s=received_s,
                 headers=headers_of(message, self._headers.get(trunk or "", ())),
+                line_codec=first_codec(message.partition("\r\n\r\n")[2], codecs),
             ),
             source_ip=source_ip,
-            codecs=self._codecs.get(trunk or "", ("PCMU", "PCMA")),
+            codecs=codecs,
             no_rtp_timeout_s=self._no_rtp_timeout_s,
             on_closed=self._legs.discard,
         )

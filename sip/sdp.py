@@ -90,3 +90,14 @@ def keep_codecs(sdp: str, codecs: Collection[str]) -> str:
             continue
         kept.append(line)
     return "".join(kept)
+
+
+def first_codec(sdp: str, codecs: Collection[str]) -> str:
+    """Find which of these codecs an offer wants most; PJSIP answers with that one alone.
+
+    Returns:
+        "PCMU" or "PCMA"; empty when there is no offer, or none of them in it.
+    """
+    media = re.search(r"^m=audio \S+ \S+ (.*)$", sdp, re.MULTILINE)
+    names = {pt: name for name, pt in _STATIC_PAYLOADS.items() if name in codecs}
+    return next((names[pt] for pt in media.group(1).split() if pt in names), "") if media else ""

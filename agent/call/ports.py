@@ -47,6 +47,8 @@ class CallOffer:
     """When the INVITE was read, on the loop's clock."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of the INVITE that its trunk may send, by their configured names."""
+    line_codec: str = ""
+    """How the caller's line will carry voices, in SDP's words; empty while that is open."""
 
 
 class LineRefused(Exception):

@@ -21,13 +21,14 @@ from aiortc import (
 )
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
-from agent.embedded.codec import first_spoken, open_codec
+from agent.embedded.codec import first_spoken
 from agent.embedded.engines import Engines
 from agent.embedded.media import Media, Pacer
 from agent.embedded.protocol import JsonObject
 from agent.embedded.scripted_media import Echo, open_media
 from agent.embedded.session import Session
 from agent.embedded.trace import SessionTrace
+from agent.realtime.codec import CodecName, open_codec
 from agent.realtime.rtp_path import Gathering, guard_text_messages
 
 log = structlog.get_logger()
@@ -85,7 +86,7 @@ class RealtimeCall:
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._gathering = Gathering(self._pc)
         self._transceiver: RTCRtpTransceiver | None = None
-        self._codec = ""
+        self._codec: CodecName = "opus"
         self._channel: RTCDataChannel | None = None
         self._is_running = False
         self._connected = asyncio.Event()

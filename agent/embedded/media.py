@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Callable
 
 from agent.audio.frame import FRAME_MS, SILENCE
-from agent.embedded.codec import BadPayload, Codec
 from agent.embedded.session import Session
+from agent.realtime.codec import Codec, CodecError
 from agent.realtime.rtp_path import OnRtp, RtpPath
 
 _MOST_CONCEALED = 5
@@ -110,7 +110,7 @@ class Media:
                 self._session.hear(self._codec.conceal())
         try:
             pcm = self._codec.decode(payload)
-        except BadPayload:
+        except CodecError:
             self.packets_bad += 1
             pcm = SILENCE
         self._session.hear(pcm)

@@ -13,10 +13,10 @@ from functools import partial
 
 from aiortc import RTCPeerConnection, RTCRtpTransceiver
 
-from agent.embedded.codec import Codec
 from agent.embedded.downlink import Downlink
 from agent.embedded.media import Media
 from agent.embedded.session import Session
+from agent.realtime.codec import Codec
 from agent.realtime.rtp_path import OnRtp, RtpPath
 
 

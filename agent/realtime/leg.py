@@ -16,7 +16,7 @@ import httpx
 import structlog
 
 from agent.audio.frame import Frame
-from agent.audio.opus import OpusDecoder, OpusEncoder, OpusError
+from agent.audio.opus import OpusEncoder
 from agent.call.events import (
     AgentGone,
     AgentInterrupted,
@@ -28,6 +28,7 @@ from agent.call.events import (
 from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer
 from agent.realtime.access import safety_identifier
 from agent.realtime.calls_api import CallAnswer, CallsApi
+from agent.realtime.codec import Codec, CodecError, G711Codec, codecs_to_offer, open_codec
 from agent.realtime.peer import Peer, PeerError, open_peer
 from agent.realtime.playout import Playout
 from agent.realtime.protocol import RealtimeProtocol
@@ -36,7 +37,6 @@ from agent.realtime.session import with_own
 from agent.realtime.settings import RealtimeSettings
 from agent.realtime.sideband import open_sideband
 
-_TICKS_PER_FRAME = 960  # RFC 7587, 4.1: the RTP clock of Opus is always 48 kHz
 _MOST_EVENTS = 1_000
 _MOST_CHANNEL_CHARS = 200_000
 """Most data channels take messages of 256 KiB, and the session comes back with defaults added."""
@@ -92,6 +92,7 @@ class RealtimeConnector:
                 leg.receive_rtp,
                 leg.receive_text,
                 leg.lose,
+                codecs_to_offer(settings.codec, offer.line_codec),
                 fast=self._fast,
             ) as peer:
                 try:
@@ -146,16 +147,14 @@ class RealtimeLeg:
 
     def __init__(self, settings: RealtimeSettings, call_id: str) -> None:
         """Prepare codecs and queues; nothing is connected yet."""
-        opus = settings.opus
         self.realtime_call_id = ""
         self._settings = settings
         self._log = structlog.get_logger().bind(call_id=call_id)
         self._loop = asyncio.get_running_loop()
-        self._encoder = OpusEncoder(
-            opus.complexity, opus.bitrate_bps, opus.fec, opus.expected_loss_percent
-        )
-        self._decoder = OpusDecoder()
-        self._playout = Playout(self._decoder)
+        self._codecs: dict[int, Codec] = {}
+        """Those that are in use, by payload type."""
+        self._encoder: Codec = G711Codec("pcmu")
+        self._playout = Playout(self._encoder)
         self._protocol = RealtimeProtocol()
         self._peer: Peer | None = None
         self._events: asyncio.Queue[CallEvent] = asyncio.Queue(_MOST_EVENTS)
@@ -176,20 +175,20 @@ class RealtimeLeg:
     def write_frame(self, frame: Frame) -> None:
         """Send the caller's next 20 ms up. Never blocks, never raises."""
         timestamp = self._timestamp
-        self._timestamp = timestamp + _TICKS_PER_FRAME
+        self._timestamp = timestamp + self._encoder.ticks_per_frame
         path = self._peer.path if self._peer else None
         if path is None:
             return
         try:
             payload = self._encoder.encode(frame)
-        except OpusError:
+        except CodecError:
             self._frames_refused += 1
             return
         path.send(payload, timestamp, marker=timestamp == 0)
 
     def read_frame(self) -> Frame:
         """Give the next 20 ms for the caller's ear; silence when nothing is due."""
-        frame = self._playout.read()
+        frame = self._playout.read(self._loop.time())
         if self._late_spoke is not None and not self._playout.is_behind:
             self._tell_late_spoke()
         return frame
@@ -299,6 +298,23 @@ class RealtimeLeg:
     def attach(self, peer: Peer) -> None:
         """Take a connected peer; from now on frames and events flow."""
         self._peer = peer
+        if peer.path is not None:
+            self._encoder = self._codec_of(peer.path.payload_type)
+            self._playout.use(self._encoder)
+
+    def _codec_of(self, payload_type: int) -> Codec:
+        """Open the codec of a negotiated payload type, once."""
+        codec = self._codecs.get(payload_type)
+        if codec is None:
+            assert self._peer is not None
+            assert self._peer.path is not None
+            codec = open_codec(self._peer.path.codecs[payload_type], self._new_opus_encoder)
+            self._codecs[payload_type] = codec
+        return codec
+
+    def _new_opus_encoder(self) -> OpusEncoder:
+        opus = self._settings.opus
+        return OpusEncoder(opus.complexity, opus.bitrate_bps, opus.fec, opus.expected_loss_percent)
 
     async def configured(self, profile: AgentProfile) -> None:
         """Send the session settings and wait until they are acknowledged.
@@ -340,8 +356,8 @@ class RealtimeLeg:
         self._log.debug("x Realtime leg", **self.quality())
         self._peer = None
         self._playout.flush()
-        self._encoder.close()
-        self._decoder.close()
+        for codec in self._codecs.values():
+            codec.close()
 
     # --- the far end's side
 
@@ -350,8 +366,10 @@ class RealtimeLeg:
     ) -> None:
         """Take one packet of the agent's voice."""
         path = self._peer.path if self._peer else None
-        if path is None or payload_type != path.payload_type:
+        if path is None or payload_type not in path.codecs:
             return
+        # A far end that agreed to several may send another than the one it likes best.
+        self._playout.use(self._codec_of(payload_type))
         self._playout.receive(sequence, timestamp, payload, arrival_s)
         if self._muted_response_id:
             if arrival_s < self._muted_until_s:

@@ -8,6 +8,7 @@ Handlers run inside aiortc's receive loop and must not raise.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -22,10 +23,14 @@ from aiortc import (
 )
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
-from agent.realtime.rtp_path import Gathering, OnRtp, RtpPath, guard_text_messages
+from agent.realtime.codec import CodecName
+from agent.realtime.rtp_path import NAMES, Gathering, OnRtp, RtpPath, guard_text_messages
 from agent.realtime.settings import IceServerSettings
 
 CHANNEL_LABEL = "oai-events"
+
+_AUDIO = re.compile(r"m=audio \d+ \S+ ([\d ]+)")
+_STATIC_CODECS = {"0": "PCMU/8000", "8": "PCMA/8000"}
 
 _CLOSE_TIMEOUT_S = 2
 _MOST_UNSENT_BYTES = 1_000_000
@@ -62,6 +67,7 @@ class Peer:
         on_rtp: OnRtp,
         on_text: Callable[[str], None],
         on_lost: Callable[[str], None],
+        codecs: Sequence[CodecName],
         *,
         fast: bool,
     ) -> None:
@@ -79,13 +85,9 @@ class Peer:
         self.unreadable = 0
         self.unsent = 0
         self._transceiver = pc.addTransceiver("audio", direction="sendrecv")
-        self._transceiver.setCodecPreferences(
-            [
-                codec
-                for codec in RTCRtpSender.getCapabilities("audio").codecs
-                if codec.mimeType.lower() == "audio/opus"
-            ]
-        )
+        known = RTCRtpSender.getCapabilities("audio").codecs
+        by_name = {NAMES.get(codec.mimeType.lower()): codec for codec in known}
+        self._transceiver.setCodecPreferences([by_name[name] for name in codecs])
         # Before the offer, so that the offer has it; the far end looks for this label.
         self._channel = pc.createDataChannel(CHANNEL_LABEL)
         guard_text_messages(pc, self._note_unreadable)
@@ -119,7 +121,8 @@ class Peer:
             PeerError: It makes no sense.
         """
         try:
-            await self._pc.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
+            sdp = name_static_codecs(answer)
+            await self._pc.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="answer"))
         except _ANSWER_ERRORS as error:
             raise PeerError(f"the SDP answer makes no sense ({type(error).__name__})") from error
 
@@ -183,12 +186,32 @@ class Peer:
         self._on_lost(reason)
 
 
+def name_static_codecs(sdp: str) -> str:
+    """Add what an answer may leave out and aiortc needs: `a=rtpmap` of PCMU and PCMA.
+
+    Source: RFC 3551, 6 (their payload types are fixed), RFC 8866, 6.6 (rtpmap may be absent).
+    """
+    sections = re.split(r"^(?=m=)", sdp, flags=re.MULTILINE)
+    for number, section in enumerate(sections):
+        audio = _AUDIO.match(section)
+        if audio is None:
+            continue
+        missing = [
+            f"a=rtpmap:{kind} {_STATIC_CODECS[kind]}\r\n"
+            for kind in audio.group(1).split()
+            if kind in _STATIC_CODECS and f"a=rtpmap:{kind} " not in section
+        ]
+        sections[number] = section.rstrip("\r\n") + "\r\n" + "".join(missing)
+    return "".join(sections)
+
+
 @asynccontextmanager
 async def open_peer(
     ice_servers: Sequence[IceServerSettings],
     on_rtp: OnRtp,
     on_text: Callable[[str], None],
     on_lost: Callable[[str], None],
+    codecs: Sequence[CodecName],
     *,
     fast: bool = True,
 ) -> AsyncIterator[Peer]:
@@ -199,6 +222,7 @@ async def open_peer(
         on_rtp: Told of every packet, see `RtpPath`.
         on_text: Told of every text message of the channel.
         on_lost: Told once, with the reason, when the connection ends by itself.
+        codecs: What is offered, in this order.
         fast: See `RtpPath`.
 
     Raises:
@@ -216,7 +240,7 @@ async def open_peer(
         bundlePolicy=RTCBundlePolicy.MAX_BUNDLE,
     )
     try:
-        peer = Peer(RTCPeerConnection(configuration), on_rtp, on_text, on_lost, fast=fast)
+        peer = Peer(RTCPeerConnection(configuration), on_rtp, on_text, on_lost, codecs, fast=fast)
     except ValueError as error:
         raise PeerError(f"realtime.ice_servers cannot be used: {error}") from error
     try:

@@ -1,24 +1,29 @@
-"""What waits for the phone's clock: Opus packets in, one frame every 20 ms out.
+"""What waits for the phone's clock: packets in, one frame every 20 ms out.
 
 Packets come in by the network's clock and are read by the phone's. Whatever
 is wrong with them is repaired here, and nothing waits longer than it must:
 
 - order: reordered packets are put in order, repeats and late ones dropped;
-- loss: a gap is filled from the copy in the next packet (FEC) or by libopus'
+- loss: a gap is filled from the copy in the next packet (FEC) or by the codec's
   guess (PLC), three frames in a row at most, then silence;
-- delay: the first packet is played at the next read. Only after packets
-  came late is one frame more held back; what is not needed any more is dropped
-  again while the agent is silent.
+- delay: the first packet is played at the next read. A packet that comes late
+  delays what follows by what stood in for it: so much, and no more, is held back
+  on a line that is uneven. What no packet of the last seconds needed is left out
+  again, silence first, and else a period of the voice at a time;
+- drift: a sender whose clock is faster or slower than the phone's is followed in
+  the same way.
 
 Decides only: no I/O, no clock, no exceptions for anything a peer can send.
 """
 
+import math
 from array import array
 from collections import deque
 from typing import NamedTuple
 
 from agent.audio.frame import FRAME_BYTES, FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE_HZ, SILENCE, Frame
-from agent.audio.opus import OpusDecoder, OpusError
+from agent.audio.pitch import SHORTEST_SAMPLES, lengthened, shortened
+from agent.realtime.codec import Codec, CodecError
 
 MOST_WAITING_MS = 400
 """The far end sends in real time, so a backlog is nothing but delay."""
@@ -26,14 +31,25 @@ MOST_WAITING_MS = 400
 MOST_HELD_MS = 4000
 """While the voice is held on purpose, and until what waited then has been read."""
 
-_RTP_TICKS_PER_MS = 48  # RFC 7587, 4.1: the RTP clock of Opus is always 48 kHz
 _JUMP_PACKETS = 50  # one second; a larger step is a new stream, not loss
 _LONGEST_GAP_PACKETS = 5  # a longer gap is skipped: filling it would only add delay
 _MOST_CONCEALED = 3
-_MOST_HOLD_FRAMES = 3
 _LONGEST_LATENESS_S = 0.4  # beyond that the sender had paused
-_CALM_READS = 250  # 5 s without a late packet: one frame less is held
-_DEPTH_WINDOW_READS = 25
+_WINDOW_PACKETS = 50
+_WINDOWS = 3
+"""What no packet needed in so many windows, some 3 s, is not needed."""
+
+_MOST_SPARE_S = 0.028
+_KEPT_SPARE_S = 0.008
+"""Between these two a frame more or less would be one too many, or too few."""
+
+_LEAST_SPARE_S = 0.003
+_PACKETS_BETWEEN_CUTS = 5
+"""A tenth of a second: one period of many is not missed."""
+
+_MOST_PACKETS_TO_CUT = 50
+"""A voice that in a second has no period of the length that is left is measured anew."""
+
 _QUIET_PEAK = 256  # -42 dBFS, above the noise of a silent 8 kHz Opus stream
 _REMEMBERED_PACKETS = 64
 
@@ -54,21 +70,22 @@ class Playout:
         duplicate: Repeats.
         reordered: Packets that came after a later one, and still in time.
         underruns: Times the ear ran dry in the middle of speech.
-        undecodable: Packets that are no Opus.
+        undecodable: Packets that are not of the codec.
         overflowed: Packets dropped because too much was waiting.
         trimmed: Silent frames dropped to get rid of delay.
+        shortened_samples, lengthened_samples: Of speech, unheard, for the same reason.
         restarts: Times the sequence jumped.
         read_arrival_s: When the packet came that was decoded last.
         is_behind: What was held back is still being read.
     """
 
-    def __init__(self, decoder: OpusDecoder) -> None:
+    def __init__(self, codec: Codec) -> None:
         """Start empty.
 
         Args:
-            decoder: Used by this object alone; whoever made it closes it.
+            codec: Decodes for this object alone; whoever made it closes it.
         """
-        self._decoder = decoder
+        self._codec = codec
         self._packets: dict[int, _Packet] = {}
         self._pcm = bytearray()
         self._packet_samples = FRAME_SAMPLES
@@ -85,9 +102,13 @@ class Playout:
         self._concealed_in_row = 0
         self._dry_reads = 0
         self._newest: tuple[int, float] = (0, 0.0)
-        self._hold_frames = 0
-        self._calm_reads = 0
-        self._depths: deque[int] = deque(maxlen=_DEPTH_WINDOW_READS)
+        self._spare_s: deque[float] = deque(maxlen=_WINDOWS)
+        """The least time any packet waited for its read, window by window."""
+        self._window_spare_s = math.inf
+        self._window_packets = 0
+        self._surplus_samples = 0
+        """To be left out, or, below 0, to be said twice."""
+        self._packets_since_cut = 0
         self._speech_end: int | None = None
         self._jitter_s = 0.0
         self._is_held = False
@@ -103,15 +124,24 @@ class Playout:
         self.undecodable = 0
         self.overflowed = 0
         self.trimmed = 0
+        self.shortened_samples = 0
+        self.lengthened_samples = 0
         self.restarts = 0
+
+    def use(self, codec: Codec) -> None:
+        """Decode what arrives from now on with another codec; what waits is dropped."""
+        if codec is not self._codec:
+            self.flush()
+            self._codec = codec
+            self._newest = (0, 0.0)
 
     def receive(self, sequence: int, timestamp: int, payload: bytes, arrival_s: float) -> None:
         """Take one packet as it arrived.
 
         Args:
             sequence: 16 bit RTP sequence number.
-            timestamp: 32 bit RTP timestamp, 48 kHz.
-            payload: Opus, any duration.
+            timestamp: 32 bit RTP timestamp, by the codec's clock.
+            payload: Of the codec, any duration.
             arrival_s: When it came, on any steady clock.
         """
         self.received += 1
@@ -142,23 +172,22 @@ class Playout:
             del self._packets[oldest]
             self._next = oldest + 1
 
-    def read(self) -> Frame:
-        """Give the next 20 ms; silence when nothing is due. Call it every 20 ms."""
+    def read(self, now_s: float) -> Frame:
+        """Give the next 20 ms; silence when nothing is due. Call it every 20 ms.
+
+        Args:
+            now_s: On the clock of the arrivals.
+        """
         if self._is_held:
             return SILENCE
         if self.is_behind:
             self._catch_up()
-        self._depths.append(len(self._packets))
-        self._calm_reads += 1
-        if self._hold_frames and self._calm_reads >= _CALM_READS:
-            self._calm_reads = 0
-            self._hold_frames -= 1
         while len(self._pcm) < FRAME_BYTES:
             if not self._packets:
                 return self._read_dry()
             self._dry_reads = 0
             self._is_playing = True
-            self._pcm += self._next_samples()
+            self._pcm += self._next_samples(now_s)
         frame = bytes(self._pcm[:FRAME_BYTES])
         del self._pcm[:FRAME_BYTES]
         return frame
@@ -172,7 +201,8 @@ class Playout:
         self._next = self._highest + 1
         self._is_playing = False
         self._filled_ahead = 0
-        self._depths.clear()
+        self._surplus_samples = 0
+        self._measure_anew()
         return dropped_ms
 
     def hold(self, is_held: bool) -> None:
@@ -215,6 +245,10 @@ class Playout:
     def _pcm_ms(self) -> int:
         return len(self._pcm) * FRAME_MS // FRAME_BYTES
 
+    @property
+    def _pcm_samples(self) -> int:
+        return len(self._pcm) // 2
+
     # --- arriving
 
     def _start_stream(self, sequence: int) -> None:
@@ -244,7 +278,8 @@ class Playout:
         if last_arrival_s == 0.0 or place <= self._highest:
             return
         elapsed_s = arrival_s - last_arrival_s
-        spoken_s = _signed32(timestamp - last_timestamp) / (_RTP_TICKS_PER_MS * 1000)
+        ticks = _signed32(timestamp - last_timestamp)
+        spoken_s = ticks / self._codec.ticks_per_frame * (FRAME_MS / 1000)
         if elapsed_s > _LONGEST_LATENESS_S or not 0 <= spoken_s <= _LONGEST_LATENESS_S:
             return
         self._jitter_s += (abs(elapsed_s - spoken_s) - self._jitter_s) / 16
@@ -253,14 +288,12 @@ class Playout:
             # has delayed the rest by as much, and that is kept for a while.
             self._dry_reads = 0
             self._filled_ahead = 0
-            self._calm_reads = 0
-            self._hold_frames = min(self._hold_frames + 1, _MOST_HOLD_FRAMES)
 
     # --- reading
 
     def _catch_up(self) -> None:
         """Once the held speech was read, the silence that queued behind it is left out."""
-        spare = len(self._packets) - 1 - self._hold_frames
+        spare = len(self._packets) - 1
         if self._speech_end is not None and self._next > self._speech_end:
             for place in sorted(self._packets)[: max(0, spare)]:
                 del self._packets[place]
@@ -291,7 +324,7 @@ class Playout:
         del self._pcm[:FRAME_BYTES]
         return frame
 
-    def _next_samples(self) -> bytes:
+    def _next_samples(self, now_s: float) -> bytes:
         """Decode, recover or invent what is due; at least one packet is waiting."""
         first = self._next if self._next in self._packets else min(self._packets)
         gap = first - self._next
@@ -303,12 +336,65 @@ class Playout:
             return self._conceal(self._packets[first].payload if gap == 1 else None)
         self._filled_ahead = 0
         samples = self._decode_next()
-        is_late = self.is_behind and self._next in self._packets
-        if (is_late or self._has_spare_packet()) and _is_quiet(samples):
+        self._note_spare(now_s - self.read_arrival_s)
+        if self._next in self._packets and self._is_dispensable(samples):
             self.trimmed += 1
-            self._depths.clear()
+            self._surplus_samples = max(0, self._surplus_samples - len(samples) // 2)
             samples = self._decode_next()
-        return samples
+        return self._fit(samples)
+
+    def _is_dispensable(self, samples: bytes) -> bool:
+        is_owed = self.is_behind or self._surplus_samples >= len(samples) // 2
+        return is_owed and _is_quiet(samples)
+
+    # --- no more delay than needed
+
+    def _note_spare(self, spare_s: float) -> None:
+        """Learn how long a packet waited; now and then, whether they all wait too long."""
+        self._packets_since_cut += 1
+        if self.is_behind:
+            return  # it waits on purpose
+        self._window_packets += 1
+        self._window_spare_s = min(self._window_spare_s, spare_s)
+        if self._window_packets < _WINDOW_PACKETS or self._surplus_samples:
+            return
+        self._spare_s.append(self._window_spare_s)
+        self._window_spare_s, self._window_packets = math.inf, 0
+        if self._spare_s[-1] < _LEAST_SPARE_S:
+            # Less than a frame more would not help: the next packet would be due all the same.
+            self._surplus_samples = self._pcm_samples - FRAME_SAMPLES
+        elif len(self._spare_s) == _WINDOWS and min(self._spare_s) > _MOST_SPARE_S:
+            # Whole frames: with a sample more, the next packet would be due a read too soon.
+            frames = int((min(self._spare_s) - _KEPT_SPARE_S) * 1000 / FRAME_MS)
+            self._surplus_samples = frames * FRAME_SAMPLES + self._pcm_samples
+        if self._surplus_samples:
+            self._packets_since_cut = _PACKETS_BETWEEN_CUTS
+            self._measure_anew()
+
+    def _measure_anew(self) -> None:
+        self._spare_s.clear()
+        self._window_spare_s, self._window_packets = math.inf, 0
+
+    def _fit(self, samples: bytes) -> bytes:
+        """Leave a period out, or say one twice, where that is owed and goes unheard."""
+        surplus = self._surplus_samples
+        if not surplus or self._packets_since_cut < _PACKETS_BETWEEN_CUTS:
+            return samples
+        if len(samples) < FRAME_BYTES:
+            return samples
+        fitted = shortened(samples, surplus) if surplus > 0 else lengthened(samples)
+        change = (len(fitted) - len(samples)) // 2
+        if change:
+            self._packets_since_cut = 0
+            self.shortened_samples -= min(0, change)
+            self.lengthened_samples += max(0, change)
+            left = surplus + change
+            is_over = left < SHORTEST_SAMPLES if surplus > 0 else left >= 0
+            self._surplus_samples = 0 if is_over else left
+            self._measure_anew()
+        elif self._packets_since_cut > _MOST_PACKETS_TO_CUT:
+            self._surplus_samples = 0
+        return fitted
 
     def _shorten_gap(self, gap: int) -> int:
         """Leave out of a gap what was already bridged, or all of it when it is long."""
@@ -325,8 +411,8 @@ class Playout:
         payload, self.read_arrival_s = self._packets.pop(self._next)
         self._next += 1
         try:
-            samples = self._decoder.decode(payload)
-        except OpusError:
+            samples = self._codec.decode(payload)
+        except CodecError:
             self.undecodable += 1
             return self._conceal()
         self._concealed_in_row = 0
@@ -341,22 +427,14 @@ class Playout:
         self.concealed += 1
         try:
             if next_payload is not None and self._packet_samples == FRAME_SAMPLES:
-                return self._decoder.recover(next_payload)
+                return self._codec.recover(next_payload)
             samples = b""
             while len(samples) < self._packet_samples * 2:
-                samples += self._decoder.conceal()
-        except OpusError:
+                samples += self._codec.conceal()
+        except CodecError:
             return bytes(self._packet_samples * 2)
         samples = samples[: self._packet_samples * 2]
         return _faded(samples) if self._concealed_in_row == _MOST_CONCEALED else samples
-
-    def _has_spare_packet(self) -> bool:
-        """More than the next packet has been waiting at every read for a while."""
-        return (
-            self._next in self._packets
-            and len(self._depths) == _DEPTH_WINDOW_READS
-            and min(self._depths) > 1 + self._hold_frames
-        )
 
 
 def _signed16(value: int) -> int:

@@ -43,6 +43,15 @@ from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtcsctptransport import RTCSctpTransport
 from av.packet import Packet
 
+from agent.realtime.codec import CodecName
+
+NAMES: dict[str, CodecName] = {
+    "audio/opus": "opus",
+    "audio/pcmu": "pcmu",
+    "audio/pcma": "pcma",
+}
+"""The codecs spoken here, by their MIME types in lower case."""
+
 OnRtp = Callable[[int, int, int, bytes, float], None]
 
 _PINNED = {"aiortc": "1.16.", "aioice": "0.13.", "pylibsrtp": "1.0."}
@@ -52,6 +61,7 @@ _FIRST_RTCP_TYPE, _LAST_RTCP_TYPE = 192, 223  # RFC 5761, section 4
 _CLOCK_PAIR_EVERY_PACKETS = 50
 _MOST_SOURCES = 8  # an authenticated peer may invent SSRCs; their statistics stay bounded
 _MOST_WAITING_PACKETS = 10
+_MOST_DROPOUT = 3000  # RFC 3550, A.1: a larger step is a new count
 _LOOPBACK = "127.0.0.1"
 _CONSENT_FAILURES = 3
 
@@ -98,7 +108,8 @@ def check_private_names() -> list[str]:
         (ice.CandidatePair, "remote_addr"),
         (pylibsrtp.Session, "protect"),
         (pylibsrtp.Session, "unprotect"),
-        (StreamStatistics, "add"),
+        (StreamStatistics, "packets_expected"),
+        (StreamStatistics, "fraction_lost"),
         (RTCRtpReceiver, "_handle_rtp_packet"),
         (RTCRtpReceiver, "_RTCRtpReceiver__stop_decoder"),
         (RTCSctpTransport, "_data_channel_receive"),
@@ -198,7 +209,8 @@ class RtpPath:
 
     Attributes:
         is_fast: Whether the private names could be used.
-        payload_type: What was negotiated, the first if several.
+        codecs: What was negotiated, payload type to name ("opus"), the far end's favourite first.
+        payload_type: That favourite, which is sent.
         packets_sent, packets_received: Media packets, without RTCP.
         packets_dropped: Not sent, because the connection was down or closed.
         replayed: Repeats that SRTP refused; normal when the network duplicates.
@@ -229,14 +241,19 @@ class RtpPath:
         if pc.connectionState != "connected":
             raise RuntimeError(f"the peer connection is {pc.connectionState}, not connected")
         codecs = transceiver._codecs
-        if not codecs:
-            raise RuntimeError("no audio codec was negotiated")
         self._loop = asyncio.get_running_loop()
         self._on_rtp = on_rtp
         self._sender = transceiver.sender
         self._receiver = transceiver.receiver
-        self._clock_rate_hz = codecs[0].clockRate
-        self.payload_type = int(codecs[0].payloadType or 0)
+        self._clock_rates_hz = {int(codec.payloadType or 0): codec.clockRate for codec in codecs}
+        self.codecs: dict[int, CodecName] = {
+            int(codec.payloadType or 0): NAMES[codec.mimeType.lower()]
+            for codec in codecs
+            if codec.mimeType.lower() in NAMES
+        }
+        if not self.codecs:
+            raise RuntimeError("no audio codec was negotiated that is spoken here")
+        self.payload_type = next(iter(self.codecs))
         self.packets_sent = 0
         self.packets_received = 0
         self.packets_dropped = 0
@@ -249,12 +266,11 @@ class RtpPath:
         self._sequence = random.randrange(32768)  # noqa: S311
         self._timestamp_origin = random.getrandbits(32)
         self._closed = False
-        self._sources: dict[int, StreamStatistics] = {}
-        self._header = _ReceivedHeader()
+        self._sources: dict[int, _ReceivedStream] = {}
         self._hooked: list[ice.StunProtocol] = []
         # aiortc polls a sender without a track every 20 ms; this one never has anything to say
         # on the fast path, and carries the packets on the other.
-        self._track = _PacketTrack(Fraction(1, self._clock_rate_hz))
+        self._track = _PacketTrack(Fraction(1, codecs[0].clockRate))
         self._sender.replaceTrack(self._track)
 
         problems = check_private_names() if fast else []
@@ -392,21 +408,24 @@ class RtpPath:
                 self.malformed += 1
                 return
         self.packets_received += 1
-        self._note_source(ssrc, sequence, timestamp)
-        self._on_rtp(sequence, timestamp, second & 0x7F, packet[start:end], self._loop.time())
+        arrival_s = self._loop.time()
+        payload_type = second & 0x7F
+        self._note_source(ssrc, payload_type, sequence, timestamp, arrival_s)
+        self._on_rtp(sequence, timestamp, payload_type, packet[start:end], arrival_s)
 
-    def _note_source(self, ssrc: int, sequence: int, timestamp: int) -> None:
+    def _note_source(
+        self, ssrc: int, payload_type: int, sequence: int, timestamp: int, arrival_s: float
+    ) -> None:
         """Let aiortc's receiver reports tell what really came."""
-        statistics = self._sources.get(ssrc)
-        if statistics is None:
-            if len(self._sources) >= _MOST_SOURCES:
+        stream = self._sources.get(ssrc)
+        if stream is None:
+            clock_rate_hz = self._clock_rates_hz.get(payload_type)
+            if clock_rate_hz is None or len(self._sources) >= _MOST_SOURCES:
                 return
-            statistics = StreamStatistics(self._clock_rate_hz)
-            self._sources[ssrc] = statistics
-            self._receiver._RTCRtpReceiver__remote_streams[ssrc] = statistics  # type: ignore[attr-defined]
-        self._header.sequence_number = sequence
-        self._header.timestamp = timestamp
-        statistics.add(self._header)  # type: ignore[arg-type]
+            stream = _ReceivedStream(clock_rate_hz)
+            self._sources[ssrc] = stream
+            self._receiver._RTCRtpReceiver__remote_streams[ssrc] = stream  # type: ignore[attr-defined]
+        stream.note(sequence, timestamp, arrival_s)
 
     def _keep_reports_honest(self, rtp_timestamp: int) -> None:
         """Let aiortc's sender reports tell what really went."""
@@ -425,24 +444,57 @@ class RtpPath:
         if self._closed:
             return
         self.packets_received += 1
-        self._note_source(packet.ssrc, packet.sequence_number, packet.timestamp)
-        self._on_rtp(
-            packet.sequence_number,
-            packet.timestamp,
-            packet.payload_type,
-            packet.payload,
-            self._loop.time(),
-        )
+        arrival_s = self._loop.time()
+        kind, sequence, timestamp = packet.payload_type, packet.sequence_number, packet.timestamp
+        self._note_source(packet.ssrc, kind, sequence, timestamp, arrival_s)
+        self._on_rtp(sequence, timestamp, kind, packet.payload, arrival_s)
 
 
-class _ReceivedHeader:
-    """The two fields `StreamStatistics.add` reads of a packet."""
+class _ReceivedStream(StreamStatistics):
+    """One source of RTP as aiortc's receiver reports tell of it (RFC 3550, 6.4.1, A.3, A.8).
 
-    __slots__ = ("sequence_number", "timestamp")
+    aiortc counts by the wall clock, which may jump; takes a wrapped timestamp for hours
+    of jitter; and a source that starts to count anew for thousands of losses.
+    """
 
-    def __init__(self) -> None:
-        self.sequence_number = 0
-        self.timestamp = 0
+    def __init__(self, clock_rate_hz: int) -> None:
+        super().__init__(clock_rate_hz)
+        self._rate_hz = clock_rate_hz
+        self._transit = 0
+        self._stranger = -1
+        """The sequence that would prove a new count, after one from far away."""
+
+    def note(self, sequence: int, timestamp: int, arrival_s: float) -> None:
+        """Count one packet."""
+        last = self.max_seq
+        step = 0 if last is None else ((sequence - last + 0x8000) & 0xFFFF) - 0x8000
+        if abs(step) > _MOST_DROPOUT and sequence != self._stranger:
+            self._stranger = (sequence + 1) & 0xFFFF
+            return
+        transit = int(arrival_s * self._rate_hz) - timestamp
+        if last is None or abs(step) > _MOST_DROPOUT:
+            self._begin(sequence)
+            self._transit = transit
+        elif step > 0:
+            self.cycles += 0x10000 if sequence < last else 0
+            self.max_seq = sequence
+            self._note_jitter(transit)
+        self._stranger = -1
+        self.packets_received += 1
+
+    def _begin(self, sequence: int) -> None:
+        """Count anew; what was lost before stays lost."""
+        lost = self.packets_expected - self.packets_received if self.max_seq is not None else 0
+        self.cycles = 0
+        self.max_seq = sequence
+        self.base_seq = sequence - lost - self.packets_received
+
+    def _note_jitter(self, transit: int) -> None:
+        change = ((transit - self._transit + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+        self._transit = transit
+        # A source that paused, or moved its clock, was not late.
+        if abs(change) < self._rate_hz:
+            self._jitter_q4 += abs(change) - ((self._jitter_q4 + 8) >> 4)
 
 
 class _PacketTrack(MediaStreamTrack):

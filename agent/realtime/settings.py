@@ -90,7 +90,9 @@ class RealtimeSettings(SessionSettings):
         25, ge=0, le=3600, description="How often an idle connection is used; 0: never."
     )
     transport: Literal["webrtc"] = "webrtc"
-    codec: Literal["opus"] = "opus"
+    codec: Literal["opus", "pcmu", "pcma", "auto"] = Field(
+        "opus", description="auto: the caller's law first, Opus second, and what the far end takes."
+    )
     connect_timeout_s: float = Field(8, gt=0)
     ice_servers: tuple[IceServerSettings, ...] = ()
     opus: OpusSettings = OpusSettings()

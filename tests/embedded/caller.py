@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from agent.audio.frame import FRAME_BYTES, SILENCE
 from agent.audio.voice import VoiceTrack
-from agent.embedded.codec import open_codec
+from agent.realtime.codec import CodecName, open_codec
 from agent.realtime.rtp_path import RtpPath
 
 SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
@@ -32,7 +32,7 @@ class Caller:
     as frames left, and as they came.
     """
 
-    def __init__(self, pc: RTCPeerConnection, call_id: str, codec: str = "opus") -> None:
+    def __init__(self, pc: RTCPeerConnection, call_id: str, codec: CodecName = "opus") -> None:
         self.pc = pc
         self.call_id = call_id
         self.channel: Any = None
@@ -119,7 +119,7 @@ class Caller:
 
 @asynccontextmanager
 async def open_call(
-    url: str, session: dict[str, Any] | None = None, codec: str = "opus"
+    url: str, session: dict[str, Any] | None = None, codec: CodecName = "opus"
 ) -> AsyncIterator[Caller]:
     """Place a call in one codec and take it down again."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))

@@ -5,6 +5,7 @@ import pytest
 from agent.embedded.codec import first_spoken
 from agent.embedded.engines import Engines
 from agent.embedded.voice import Voice
+from agent.realtime.codec import CodecName
 from tests.embedded.caller import open_call
 
 
@@ -35,7 +36,7 @@ def test_first_spoken(lines: list[str], codec: str | None) -> None:
 
 
 @pytest.mark.parametrize("codec", ["pcmu", "pcma"])
-async def test_g711_call(url: str, engines: Engines, voice: Voice, codec: str) -> None:
+async def test_g711_call(url: str, engines: Engines, voice: Voice, codec: CodecName) -> None:
     """A peer that offers G.711 alone is heard and spoken to in it."""
     async with open_call(url, codec=codec) as caller:
         transcribed = {"input": {"transcription": {"model": "gpt-transcribe"}}}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sip.sdp import AudioAddress, audio_address, keep_codecs, names_a_host
+from sip.sdp import AudioAddress, audio_address, first_codec, keep_codecs, names_a_host
 
 HEAD = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\n"
 
@@ -95,3 +95,18 @@ def test_keep_codecs(codecs: tuple[str, ...], gone: tuple[str, ...]) -> None:
             "8 0 120", "8 0 120".replace(f"{payload} ", "", 1)
         )
     assert keep_codecs(OURS, codecs) == expected
+
+
+@pytest.mark.parametrize(
+    ("sdp", "codecs", "codec"),
+    [
+        pytest.param("m=audio 4000 RTP/AVP 8 0 101", ("PCMU", "PCMA"), "PCMA", id="A-law first"),
+        pytest.param("m=audio 4000 RTP/AVP 9 0 8", ("PCMU", "PCMA"), "PCMU", id="G.722 before"),
+        pytest.param("m=audio 4000 RTP/AVP 8 0", ("PCMU",), "PCMU", id="the trunk allows one"),
+        pytest.param("m=audio 4000 RTP/AVP 9", ("PCMU", "PCMA"), "", id="neither"),
+        pytest.param("", ("PCMU", "PCMA"), "", id="no offer"),
+    ],
+)
+def test_first_codec(sdp: str, codecs: tuple[str, ...], codec: str) -> None:
+    """The line will have what the caller wants most of what its trunk allows."""
+    assert first_codec(f"v=0\r\n{sdp}\r\n", codecs) == codec
