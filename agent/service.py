@@ -12,7 +12,7 @@ import contextlib
 import gc
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +24,12 @@ from agent.admin.app import create_app
 from agent.admin.server import open_admin
 from agent.browser import BrowserKeys
 from agent.call.handler import Call
-from agent.call.ports import AgentProfile, Journal
+from agent.call.ports import AgentConnector, AgentProfile, Journal
 from agent.call.purse import Purse
 from agent.call.records import Ending
 from agent.embedded.process import open_embedded_server
 from agent.profiles import addresses_of, for_call, profiles_of, regions_of
-from agent.realtime.leg import RealtimeConnector
+from agent.providers import connectors_of, fallbacks_of
 from agent.realtime.settings import RealtimeSettings
 from agent.realtime.warmth import open_client
 from agent.settings import Settings
@@ -71,7 +71,7 @@ class Switchboard:
     def __init__(
         self,
         profiles: Mapping[str, AgentProfile],
-        connector: RealtimeConnector,
+        connectors: Sequence[AgentConnector],
         toolbox: Toolbox,
         journal: Journal,
         settings: Settings,
@@ -80,10 +80,12 @@ class Switchboard:
         """Take what every call needs."""
         self.profiles = profiles
         """Who answers, by name; the first answers what names nobody. New calls see a change."""
-        self._connector = connector
+        self._connectors = connectors
         self._toolbox = toolbox
         self._journal = journal
         self._limits = settings.limits
+        self._recovery = settings.recovery
+        self._fallback_of = fallbacks_of(settings)
         self._regions = regions_of(settings)
         self._is_embedded = settings.provider == "embedded"
         self._purse = purse
@@ -105,11 +107,13 @@ class Switchboard:
         call = Call(
             leg,
             profile,
-            self._connector,
+            self._connectors,
             self._toolbox,
             self._journal,
             self._limits,
             self._purse,
+            self._recovery,
+            self._fallback_of(leg.offer.trunk),
         )
         task = asyncio.get_running_loop().create_task(call.run(), name=f"call {call.call_id}")
         self._calls[call.call_id] = (call, task)
@@ -179,8 +183,10 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         tokens, first_token = await open_tokens(database, settings.admin.token)
         realtime = settings.realtime.model_copy(update={"provider": settings.provider})
         embedded = settings.provider == "embedded"
-        if embedded:
+        url = ""
+        if settings.uses_embedded:
             url = await stack.enter_async_context(open_embedded_server(settings.embedded))
+        if embedded:
             realtime = realtime.model_copy(update={"base_url": url})
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=not embedded))
         toolbox = await stack.enter_async_context(open_toolbox(settings.tools, client))
@@ -194,7 +200,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         safety_key = b"" if embedded else _safety_key(settings, database)
         switchboard = Switchboard(
             profiles_of(settings),
-            RealtimeConnector(realtime, calls_client, safety_key=safety_key),
+            connectors_of(realtime, calls_client, safety_key, url),
             toolbox,
             journal,
             settings,

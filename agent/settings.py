@@ -33,11 +33,13 @@ from agent.admin.settings import AdminSettings
 from agent.call.cost import PriceList
 from agent.call.instructions import VARIABLES, UnknownVariable, headers_of, variables_of
 from agent.call.settings import (
+    FallbackSettings,
     IdleSettings,
     InterruptionSettings,
     LimitSettings,
     PriceSettings,
     RecordingSettings,
+    RecoverySettings,
     WatchdogSettings,
 )
 from agent.embedded.settings import EmbeddedSettings
@@ -132,6 +134,8 @@ class Settings(BaseSettings):
     interruption: InterruptionSettings = InterruptionSettings()
     idle: IdleSettings = IdleSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
+    recovery: RecoverySettings = RecoverySettings()
+    fallback: FallbackSettings = FallbackSettings()
     tools: ToolSettings = ToolSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     log: LogSettings = LogSettings()
@@ -198,6 +202,12 @@ class Settings(BaseSettings):
         return self.realtime.provider
 
     @property
+    def uses_embedded(self) -> bool:
+        """The embedded server is needed, at first or as the stand-by."""
+        standby = self.realtime.standby
+        return "embedded" in (self.provider, standby.provider if standby else None)
+
+    @property
     def price_list(self) -> PriceList:
         """What models cost: as configured, or else as shipped in `agent/prices.toml`."""
         shipped = tomllib.loads(_SHIPPED_PRICES.read_text(encoding="utf-8"))["prices"]
@@ -236,6 +246,7 @@ def load_settings(
     _refuse_secrets(values, source)
     _refuse_unknown_variables(environment)
     _add_secrets(values, environment, source)
+    _add_standby_key(values, environment, source)
     _add_ice_credentials(values, environment, source)
     _add_tool_secrets(values, environment, source)
     try:
@@ -312,6 +323,23 @@ def _add_secrets(values: dict[str, Any], environment: Mapping[str, str], source:
                 ) from None
         if secret:
             table[key] = SecretStr(secret)
+
+
+def _add_standby_key(values: dict[str, Any], environment: Mapping[str, str], source: str) -> None:
+    """Fill in what `realtime.standby.api_key_file` names."""
+    realtime = values.get("realtime")
+    standby = realtime.get("standby") if isinstance(realtime, dict) else None
+    if not isinstance(standby, dict):
+        return
+    where = f"{source}: realtime.standby"
+    if "api_key" in standby:
+        raise ConfigurationError(
+            f"{where}.api_key: found a secret in the file; accepted only through"
+            " TRUNKLINE_REALTIME__STANDBY__API_KEY or realtime.standby.api_key_file"
+        )
+    if file := standby.get("api_key_file"):
+        named = {"secret_file": {"api_key": file}}
+        standby |= _secrets_of(named, "secret", environment, where)
 
 
 def _add_ice_credentials(

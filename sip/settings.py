@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from agent.call.settings import FallbackSettings
+
 
 def _host_and_port(value: str) -> str:
     host, _, port = value.rpartition(":")
@@ -69,6 +71,9 @@ class TrunkSettings(BaseModel):
         "",
         pattern=r"^(https?://[^\s?#]+)?$",
         description="Replaces realtime.base_url for its calls: the region.",
+    )
+    fallback: FallbackSettings | None = Field(
+        None, description="Replaces [fallback] for this trunk."
     )
 
 

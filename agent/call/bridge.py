@@ -12,7 +12,7 @@ when either side was last heard decides turn latency and what was interrupted.
 from collections import deque
 from collections.abc import Callable
 
-from agent.audio.frame import Frame
+from agent.audio.frame import FRAME_BYTES, SILENCE, Frame
 from agent.audio.gain import Gain
 from agent.audio.tones import soft_tone
 from agent.audio.voice import VoiceTrack, is_voiced
@@ -20,6 +20,8 @@ from agent.call.ports import AgentLeg
 
 _DUCKED_DB = -12
 _ONSETS_KEPT = 64
+_TAIL_FRAMES = 10
+"""Silence after an announcement: what was given last is still on its way to the ear."""
 
 
 class Bridge:
@@ -44,6 +46,7 @@ class Bridge:
         self.onsets: deque[tuple[int, int]] = deque(maxlen=_ONSETS_KEPT)
         self._gain = Gain()
         self._tone_position: int | None = None
+        self._announcement: deque[Frame] = deque()
 
     def duck(self, *, is_ducked: bool) -> None:
         """Let the caller hear the agent 12 dB lower, or as it is."""
@@ -57,6 +60,18 @@ class Bridge:
         if is_on != (self._tone_position is not None):
             self._tone_position = 0 if is_on else None
 
+    @property
+    def is_announcing(self) -> bool:
+        """The caller hears an announcement."""
+        return bool(self._announcement)
+
+    def announce(self, pcm: bytes) -> None:
+        """Let the caller hear this, 8 kHz PCM, in place of the agent."""
+        padded = pcm + bytes(-len(pcm) % FRAME_BYTES) + SILENCE * _TAIL_FRAMES
+        self._announcement = deque(
+            padded[at : at + FRAME_BYTES] for at in range(0, len(padded), FRAME_BYTES)
+        )
+
     def hear_caller(self, frame: Frame) -> None:
         """Pass 20 ms of the caller on, in the tick they came."""
         self.caller_track.note(frame, self._now_ms())
@@ -64,6 +79,8 @@ class Bridge:
 
     def speak_to_caller(self) -> Frame:
         """Fetch the 20 ms that are due at the caller's ear."""
+        if self._announcement:
+            return self._announcement.popleft()
         frame = self._gain.apply(self._agent.read_frame())
         now_ms = self._now_ms()
         if self.agent_track.note(frame, now_ms):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from agent.audio.voice import VoiceTrack
 from agent.call.events import (
     AgentInterrupted,
+    AgentLost,
     AgentSpeaking,
     AgentSpoke,
     AgentText,
@@ -27,6 +28,7 @@ from agent.call.events import (
     TurnBegan,
     TurnTruncated,
 )
+from agent.call.history import Item
 from agent.call.latency import Latency, Split
 from agent.call.records import TurnRecord
 
@@ -43,6 +45,10 @@ _ONSET_LOOKBACK_MS = 250
 
 _RECENT_MS = 600
 """The far end hears speech only after its onset; a voice this recent is the one it means."""
+
+
+_LATE_MS = 5000
+"""Words and answers that have not come by then will hardly come."""
 
 
 @dataclass(slots=True)
@@ -99,6 +105,25 @@ class Conversation:
         """The agent speaks, or is about to."""
         return bool(self._speaking_ms or self._running)
 
+    @property
+    def chain(self) -> list[Item]:
+        """Everything in order: what was said, as far as it was heard, and what was not spoken."""
+        return [
+            Item(item_id, turn.speaker, turn.heard_text) if turn else Item(item_id)
+            for item_id in self._chain
+            for turn in (self._turns.get(item_id),)
+        ]
+
+    def is_settled(self, now_ms: int) -> bool:
+        """Everything the caller said is written down and answered, or was so long ago."""
+        last = next((turn for turn in map(self._turns.get, reversed(self._chain)) if turn), None)
+        open_turns = [turn for turn in self._turns.values() if not turn.over]
+        if last is not None and last.speaker == "caller":
+            open_turns.append(last)
+        return all(
+            now_ms - (turn.ended_ms or turn.started_ms or 0) >= _LATE_MS for turn in open_turns
+        )
+
     def receive(self, event: CallEvent, now_ms: int) -> list[TurnRecord]:
         """Take one event; return what the log must be told."""
         match event:
@@ -130,6 +155,8 @@ class Conversation:
                 self._finish_response(response_id, now_ms)
             case AgentInterrupted(response_id):
                 self._cut_agent((response_id,), now_ms)
+            case AgentLost():
+                self._lose(now_ms)
             case TurnTruncated(item_id, audio_end_ms):
                 self._truncate(item_id, audio_end_ms)
             case ResponseStarted(response_id):
@@ -158,10 +185,7 @@ class Conversation:
 
     def finish(self, now_ms: int) -> list[TurnRecord]:
         """The call is over: what the agent was still saying was heard only in part."""
-        self._cut_agent(tuple(self._speaking_ms), now_ms)
-        for turn in self._turns.values():
-            if turn.speaker == "agent" and not turn.over:
-                self._end_agent_turn(turn, now_ms, interrupted=True)
+        self._cut_all(now_ms)
         return self._changed(now_ms)
 
     # --- the chain
@@ -242,6 +266,23 @@ class Conversation:
             for turn in self._spoken_in.get(response_id, ()):
                 self._end_agent_turn(turn, now_ms, interrupted=True)
             self._speaking_ms.pop(response_id, None)
+
+    def _cut_all(self, now_ms: int) -> None:
+        self._cut_agent(tuple(self._speaking_ms), now_ms)
+        for turn in self._turns.values():
+            if turn.speaker == "agent" and not turn.over:
+                self._end_agent_turn(turn, now_ms, interrupted=True)
+
+    def _lose(self, now_ms: int) -> None:
+        """Nothing more will be heard of what is not over."""
+        self._cut_all(now_ms)
+        self.hold(now_ms, is_held=False)
+        self._running.clear()
+        for turn in self._turns.values():
+            if not turn.over:
+                turn.over = True
+                turn.ended_ms = turn.ended_ms or self._caller_track.last_voiced_before(now_ms)
+                self._touched.add(turn.item_id)
 
     def _end_agent_turn(self, turn: _Turn, now_ms: int, *, interrupted: bool) -> None:
         self._note_start(turn)

@@ -194,6 +194,13 @@ class AgentError:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentLost:
+    """The session is over, and another takes its place; what was being said ends here."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentGone:
     """The session is over: no audio and no events will follow."""
 
@@ -218,5 +225,6 @@ CallEvent = (
     | TurnTruncated
     | ToolCallRequested
     | AgentError
+    | AgentLost
     | AgentGone
 )

@@ -7,6 +7,7 @@ only: told events and `now_ms`, answers `is_due`.
 
 from agent.call.events import (
     AgentInterrupted,
+    AgentLost,
     AgentSpeaking,
     AgentSpoke,
     AgentTextDelta,
@@ -93,6 +94,8 @@ class Farewell:
                 self._interrupted.add(response_id)
                 if response_id == self._awaited_response_id and not self._heard:
                     self._take_back()
+            case AgentLost():
+                self._heard = self._heard or self.is_pending
             case CallerSpeechStarted() if not self._heard and not self._is_final:
                 self._deadline_ms = None
             case ResponseEnded(response_id, "failed") if response_id != self._asking_response_id:

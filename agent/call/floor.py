@@ -3,7 +3,7 @@
 from agent.call.bridge import Bridge
 from agent.call.conversation import Conversation
 from agent.call.diary import Diary
-from agent.call.events import AgentInterrupted, CallEvent
+from agent.call.events import AgentInterrupted, AgentLost, CallEvent
 from agent.call.interruption import Interruption, Reaction
 from agent.call.ports import AgentLeg, AgentProfile
 
@@ -45,6 +45,9 @@ class Floor:
         """
         if isinstance(event, AgentInterrupted) and self._conversation.agent_is_speaking:
             self._stop(self._agent.flush(), now_ms)
+        if isinstance(event, AgentLost):
+            self.is_in_doubt = False
+            self._bridge.duck(is_ducked=False)
         reaction = self._interruption.receive(event, now_ms, is_busy=self._agent_has_floor)
         self._react(reaction, now_ms)
         return reaction.answer

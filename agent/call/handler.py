@@ -8,16 +8,16 @@ ending is `Talk`.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import structlog
 
 from agent.call.bridge import Bridge
 from agent.call.diary import Diary
+from agent.call.fallback import Fallback, fall_back
 from agent.call.ports import (
     AgentConnector,
-    AgentLeg,
     AgentProfile,
     AgentUnavailable,
     CallerLeg,
@@ -27,7 +27,8 @@ from agent.call.ports import (
 )
 from agent.call.purse import Purse
 from agent.call.records import CallAnswered, CallEnded, CallOffered, Ending
-from agent.call.settings import LimitSettings
+from agent.call.relay import AgentRelay, open_relay
+from agent.call.settings import LimitSettings, RecoverySettings
 from agent.call.talk import Talk
 from agent.call.tasks import cancel
 
@@ -41,26 +42,44 @@ class Call:
         self,
         caller: CallerLeg,
         profile: AgentProfile,
-        connector: AgentConnector,
+        connectors: Sequence[AgentConnector],
         toolbox: Toolbox,
         journal: Journal,
         limits: LimitSettings,
         purse: Purse,
+        recovery: RecoverySettings,
+        fallback: Fallback,
     ) -> None:
-        """Prepare; nothing happens before `run`."""
+        """Prepare; nothing happens before `run`.
+
+        Args:
+            caller: An offered leg.
+            profile: Who answers.
+            connectors: Where its sessions are had, the preferred provider first.
+            toolbox: Runs its tools.
+            journal: Told everything.
+            limits: How long things may take.
+            purse: What it may cost.
+            recovery: When another session is looked for.
+            fallback: What the caller gets when there is none.
+        """
         self.call_id = caller.offer.call_id
         self._caller = caller
         self._profile = profile
-        self._connector = connector
+        self._connectors = connectors
         self._toolbox = toolbox
         self._diary = Diary(self.call_id, journal)
         self._limits = limits
+        self._recovery = recovery
+        self._fallback = fallback
         self._account = purse.open(self._diary, caller.offer.caller_number, datetime.now(UTC))
         self._log = structlog.get_logger().bind(call_id=self.call_id)
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._ended_at: datetime | None = None
         self._duration_ms = 0
         self._is_leaving = False
+        self._cause: Ending | None = None
+        """There is no agent any more: that is why the call ends, whoever hangs up first."""
         self._agent_quality: Mapping[str, object] = {}
 
     def end(self, ending: Ending) -> None:
@@ -68,7 +87,7 @@ class Call:
         if not self._ending.done():
             self._ended_at = datetime.now(UTC)
             self._duration_ms = self._diary.now_ms()
-            self._ending.set_result(ending)
+            self._ending.set_result(self._cause or ending)
 
     async def run(self) -> Ending:
         """Carry the call to its end. Never raises for what a call can do to us."""
@@ -130,13 +149,15 @@ class Call:
                 self._leave(Ending("trunkline", refusal.reason))
                 self._caller.reject(503, refusal.retry_after_s)
                 return
-            async with self._connector.open(self._profile, offer) as agent:
+            async with open_relay(
+                self._connectors, self._profile, offer, self._diary, self._recovery
+            ) as agent:
                 bridge = Bridge(agent, self._diary.now_ms)
-                self._caller.connect(bridge)
-                await self._caller.answer()
-                self._diary.start()
-                self._record_answer(agent)
-                self._leave(await self._talk(agent, bridge))
+                ending = await self._serve(agent, bridge)
+                if ending.by == "realtime":
+                    self._cause = ending
+                    await fall_back(self._fallback, self._caller, bridge, self._diary)
+                self._leave(ending)
                 self._caller.hang_up()
         except AgentUnavailable as error:
             self._log.warning("! no agent", reason=error.reason)
@@ -144,6 +165,27 @@ class Call:
             self._caller.reject(503, error.retry_after_s)
         except LegClosed:
             self._log.info("= the caller gave up before the answer")
+
+    async def _serve(self, agent: AgentRelay, bridge: Bridge) -> Ending:
+        """Answer, and talk if there is an agent; say how that ended.
+
+        Raises:
+            AgentUnavailable: There is none, and nothing else to answer for.
+            LegClosed: The caller gave up before.
+        """
+        problem: Ending | None = None
+        try:
+            await agent.connect()
+        except AgentUnavailable as error:
+            if not self._fallback.takes_calls:
+                raise
+            self._log.warning("! no agent", reason=error.reason)
+            problem = Ending("realtime", error.reason)
+        self._caller.connect(bridge)
+        await self._caller.answer()
+        self._diary.start()
+        self._record_answer(agent)
+        return problem or await self._talk(agent, bridge)
 
     def _note_closed(self, closed: asyncio.Task[Ending]) -> None:
         if not closed.cancelled():
@@ -154,7 +196,7 @@ class Call:
         self._is_leaving = True
         self.end(ending)
 
-    async def _talk(self, agent: AgentLeg, bridge: Bridge) -> Ending:
+    async def _talk(self, agent: AgentRelay, bridge: Bridge) -> Ending:
         talk = Talk(
             self._profile,
             self._caller,
@@ -172,7 +214,7 @@ class Call:
 
     # --- what the log is told
 
-    def _record_answer(self, agent: AgentLeg) -> None:
+    def _record_answer(self, agent: AgentRelay) -> None:
         delay_ms = int((time.monotonic() - self._caller.offer.received_s) * 1000)
         self._diary.tell(
             CallAnswered(

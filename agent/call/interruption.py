@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from agent.audio.echo import is_echo
 from agent.audio.voice import VoiceTrack
 from agent.call.events import (
+    AgentLost,
     AgentSpoke,
     CallerSpeechStarted,
     CallerSpeechStopped,
@@ -116,6 +117,9 @@ class Interruption:
                 # The caller went on before the answer began: it would talk over them.
                 self._is_asked = False
                 return Reaction(stop=bool(self._open_id))
+            case AgentLost():
+                self._doubt, self._open_id, self._is_asked = None, "", False
+                return NOTHING
             case CallerSpeechStarted(item_id):
                 return self._begin(item_id, now_ms, is_busy=is_busy)
             case CallerSpeechStopped(item_id):

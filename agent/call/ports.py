@@ -4,13 +4,14 @@ The adapters in `sip`, `agent.realtime`, `agent.store` and `agent.tools`
 satisfy these without importing them; `agent.service` plugs them together.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from agent.audio.frame import Frame
 from agent.call.events import CallEvent
+from agent.call.history import Past
 from agent.call.records import Ending, Record
 from agent.call.settings import (
     IdleSettings,
@@ -261,12 +262,22 @@ class LegClosed(Exception):
 class AgentLeg(Protocol):
     """The model's side of a call.
 
-    How the far end takes turns is its own affair: it may run them itself, or
-    the adapter may drive them. The call only speaks and listens.
+    How the far end takes turns is its own affair: it may run them itself, or the adapter
+    may drive them. The call only speaks and listens, and knows no request for a response,
+    no item but by the opaque name an event gave it, and no truncation.
+
+    An adapter may assume that `write_frame` and `read_frame` are called once each per
+    20 ms, on the event loop, and that all else is asked for now and then; that nothing is
+    asked before it was connected; and that ids it is handed are ones it told. It may not
+    assume an order among `speak`, `answer`, `note` and the events: each is a wish that is
+    met as soon as the far end can, or made pointless by what happens meanwhile. Nothing here
+    raises or blocks for what the far end does: a session that is over tells `AgentGone` once.
     """
 
     @property
-    def realtime_call_id(self) -> str: ...
+    def realtime_call_id(self) -> str:
+        """The far end's name of this session, for the log; "" if it has none."""
+        ...
 
     def write_frame(self, frame: Frame) -> None:
         """Send the caller's next 20 ms up. Never blocks, never raises."""
@@ -347,13 +358,34 @@ class AgentLeg(Protocol):
         ...
 
 
+class AgentSession(AgentLeg, Protocol):
+    """An agent's leg that may be one of several of its call: it ends, and another follows."""
+
+    @property
+    def lasts_s(self) -> float | None:
+        """How much longer the far end will keep this session; None if it did not say."""
+        ...
+
+    def recall(self, past: Sequence[Past]) -> None:
+        """Let a fresh session know what was said and done before it, in this order.
+
+        Called once, before anything is said in it. Nothing is answered and no events come of
+        it. The output of a tool that still runs is given later with `give_tool_output`, by
+        the id told here.
+        """
+        ...
+
+
 class AgentConnector(Protocol):
-    """Opens agent legs."""
+    """Opens agent legs with one provider.
+
+    Several may be open for one call at a time: one that is heard, and its successor.
+    """
 
     def open(
         self, profile: AgentProfile, offer: CallOffer
-    ) -> AbstractAsyncContextManager[AgentLeg]:
-        """Connect one session; entered, it can hear and speak.
+    ) -> AbstractAsyncContextManager[AgentSession]:
+        """Connect one session; entered, it can hear and speak, and says nothing unasked.
 
         Raises:
             AgentUnavailable: It could not be opened within the timeout.

@@ -3,10 +3,21 @@
 from collections.abc import Mapping
 from datetime import UTC, date, tzinfo
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FilePath,
+    field_validator,
+    model_validator,
+)
+
+from agent.audio.wav import read_wav
 
 _Usd = Annotated[Decimal, Field(ge=0, le=10_000)]
 _Budget = Annotated[Decimal, Field(gt=0, le=1_000_000_000)]
@@ -175,6 +186,57 @@ class WatchdogSettings(BaseModel):
     repair_timeout_s: float = Field(
         4, gt=0, le=60, description="How long a repair may take before the next one is tried."
     )
+
+
+class RecoverySettings(BaseModel):
+    """`[recovery]`: sessions that end before the call does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    session_max_s: float = Field(
+        3300, gt=0, description="At this age a session is succeeded by another at the latest."
+    )
+    session_margin_s: float = Field(
+        300, ge=0, description="So long before the far end's own limit, if it tells one."
+    )
+    attempts: int = Field(
+        3,
+        ge=0,
+        le=20,
+        description="How often a session is opened anew, with each provider, before there is no "
+        "hope; 0: the call ends with its session.",
+    )
+    backoff_s: float = Field(
+        0.3, ge=0, le=10, description="Before the second attempt; each further wait is doubled."
+    )
+    timeout_s: float = Field(
+        15, gt=0, le=120, description="How long a caller may be left without an agent."
+    )
+
+
+class FallbackSettings(BaseModel):
+    """`[fallback]`, or `fallback` of a trunk: what callers get when there is no agent.
+
+    In the middle of a call, without anything here, they hear an apology and are hung up on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    announcement: FilePath | None = Field(
+        None, description="A WAV file of 16 bit PCM; heard first."
+    )
+    transfer: str = Field(
+        "",
+        pattern=r"^((sips?|tel):[^\s<>\"]{1,255})?$",
+        description="A SIP or telephone address; the caller is handed there (REFER).",
+    )
+
+    @field_validator("announcement")
+    @classmethod
+    def _can_be_played(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            read_wav(path)
+        return path
 
 
 class ToolUseSettings(BaseModel):

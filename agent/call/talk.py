@@ -13,6 +13,7 @@ from agent.call.diary import Diary
 from agent.call.events import (
     AgentError,
     AgentGone,
+    AgentLost,
     CallerSpeechStarted,
     CallerSpeechStopped,
     CallerTextFailed,
@@ -23,17 +24,29 @@ from agent.call.events import (
 )
 from agent.call.farewell import Farewell
 from agent.call.floor import Floor
+from agent.call.history import what_is_due
 from agent.call.keypad import Keypad
 from agent.call.latency import Latency
-from agent.call.ports import AgentLeg, AgentProfile, CallerLeg, Toolbox
+from agent.call.ports import AgentProfile, CallerLeg, Toolbox
 from agent.call.purse import Account
 from agent.call.records import Ending
+from agent.call.relay import AgentRelay
 from agent.call.settings import LimitSettings
 from agent.call.silence import Silence
 from agent.call.tasks import Tasks
 from agent.call.tool_use import ToolUse
 
 _LOOK_EVERY_S = 0.02
+_QUIET_MS = 500
+"""So long nobody was heard: another session may take over and nobody is cut off."""
+
+_BRIDGED_MS = (400, 660)
+"""A gap this long is bridged by one beep of the soft tone, from when to when."""
+
+_GO_ON = (
+    "A fault cut off your last words; the caller heard what the conversation shows, and no more."
+    " Go on from there, without an apology and without saying again what was heard."
+)
 _WRAP_UP = "This call has used up most of its time. Be brief now and bring it to a good end."
 _TIME_IS_UP = (
     "Tell the caller politely, in one short sentence, that you have to end the call now,"
@@ -48,7 +61,7 @@ class Talk:
         self,
         profile: AgentProfile,
         caller: CallerLeg,
-        agent: AgentLeg,
+        agent: AgentRelay,
         bridge: Bridge,
         toolbox: Toolbox,
         diary: Diary,
@@ -67,13 +80,18 @@ class Talk:
         )
         self._farewell = Farewell(int(limits.goodbye_timeout_s * 1000))
         self._floor = Floor(profile, agent, bridge, self._conversation, diary)
-        self._silence = Silence(profile, caller, agent, bridge, self._farewell, diary)
+        self._silence = Silence(
+            profile, caller, agent, bridge, self._farewell, diary, agent.restart
+        )
         self._caller_speaks = False
+        self._was_cut = False
+        """The agent spoke, or was about to, when its session ended."""
         self._keypad = Keypad(self._key_pressed)
         self._tools = ToolUse(
             toolbox, profile, caller, agent, bridge, self._keypad, self._farewell, diary
         )
         self._account = account
+        self._bridge = bridge
 
     async def run(self) -> Ending:
         """Greet, then serve the conversation until somebody ends it."""
@@ -130,6 +148,9 @@ class Talk:
         now_ms = self._diary.now_ms()
         if isinstance(event, CallerSpeechStarted | CallerSpeechStopped):
             self._caller_speaks = isinstance(event, CallerSpeechStarted)
+        if isinstance(event, AgentLost):
+            self._caller_speaks = False
+            self._was_cut = self._was_cut or self._conversation.agent_is_busy
         self._latency.receive(event, now_ms)
         is_answer_due = self._floor.receive(event, now_ms)
         for record in self._conversation.receive(event, now_ms):
@@ -155,11 +176,14 @@ class Talk:
                 if self._account.is_used_up:
                     return Ending("trunkline", "budget reached")
                 return Ending("agent", "hung up")
+            self._look_for_successor(now_ms)
             if self._floor.look(now_ms):
                 self._silence.expect_answer(now_ms)
             events, ending = self._silence.look(
                 now_ms,
-                is_waiting=self._tools.is_busy or self._floor.is_in_doubt,
+                is_waiting=self._tools.is_busy
+                or self._floor.is_in_doubt
+                or self._agent.lost_for_ms > 0,
                 is_occupied=self._caller_speaks or self._conversation.agent_is_busy,
             )
             for event in events:
@@ -167,6 +191,45 @@ class Talk:
             if ending is not None:
                 return ending
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _look_for_successor(self, now_ms: int) -> None:
+        """Let another session take over where the last is lost, or nobody would notice."""
+        agent, conversation = self._agent, self._conversation
+        if not self._tools.is_busy:
+            begin_ms, end_ms = _BRIDGED_MS
+            self._bridge.set_tone(is_on=begin_ms <= agent.lost_for_ms < end_ms)
+        switch = agent.look(is_quiet=self._is_quiet(now_ms))
+        if switch is None:
+            return
+        self._take(AgentLost(switch.reason))
+        past = agent.succeed(switch, conversation.chain)
+        due = what_is_due(past, was_cut=self._was_cut)
+        self._was_cut = False
+        if agent.is_catching_up or due == "nothing":
+            return
+        if due == "greet":
+            agent.greet(self._profile.greeting)
+        elif due == "answer":
+            agent.answer()
+        else:
+            agent.speak(_GO_ON)
+        self._silence.expect_answer(now_ms)
+
+    def _is_quiet(self, now_ms: int) -> bool:
+        """Nobody speaks or is about to, and nothing waits for an end."""
+        bridge = self._bridge
+        heard_ms = max(
+            track.last_voiced_before(now_ms) or 0
+            for track in (bridge.caller_track, bridge.agent_track)
+        )
+        return (
+            now_ms - heard_ms >= _QUIET_MS
+            and self._agent.buffered_ms() == 0
+            and self._conversation.is_settled(now_ms)
+            and not (self._caller_speaks or self._conversation.agent_is_busy)
+            and not (self._tools.is_busy or self._floor.is_in_doubt)
+            and not (self._farewell.is_pending or self._keypad.is_collecting)
+        )
 
     def _pay(self, report: UsageReported) -> None:
         """Near the end of a budget the agent hears of it; at the end it takes its leave."""

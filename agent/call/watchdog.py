@@ -17,6 +17,7 @@ from typing import Literal
 from agent.audio.voice import VoiceTrack
 from agent.call.events import (
     AgentInterrupted,
+    AgentLost,
     AgentSpeaking,
     AgentSpoke,
     AgentText,
@@ -123,6 +124,9 @@ class Watchdog:
                 self._close(response_id)
             case AgentInterrupted(response_id):
                 self._close(response_id)
+            case AgentLost():
+                self._response = self._spoke = self._owed_ms = None
+                self._failures = self._failures_told = 0
             case ResponseEnded(response_id, status):
                 self._end(response_id, status, now_ms)
             case _:

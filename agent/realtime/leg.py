@@ -9,7 +9,8 @@ Neither `write_frame` nor `read_frame` may block, log or raise.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -25,6 +26,7 @@ from agent.call.events import (
     CallEvent,
     ResponseEnded,
 )
+from agent.call.history import Past
 from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer
 from agent.realtime.access import safety_identifier
 from agent.realtime.calls_api import CallAnswer, CallsApi
@@ -253,6 +255,17 @@ class RealtimeLeg:
     def note(self, text: str) -> None:
         """Tell the agent a fact that nobody said."""
         self._protocol.note(text)
+        self._send_outgoing()
+
+    @property
+    def lasts_s(self) -> float | None:
+        """How much longer the far end will keep this session; None if it did not say."""
+        expires_at = self._protocol.expires_at
+        return None if expires_at is None else max(0.0, expires_at - time.time())
+
+    def recall(self, past: Sequence[Past]) -> None:
+        """Let a fresh session know what was said and done before it."""
+        self._protocol.recall(past)
         self._send_outgoing()
 
     def give_tool_output(self, tool_call_id: str, output: str, *, reply: bool = True) -> None:

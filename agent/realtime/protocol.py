@@ -15,7 +15,7 @@ Source: the GA event reference of the OpenAI Realtime API, names of August 2026.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -46,6 +46,7 @@ from agent.call.events import (
     TurnTruncated,
     UsageReported,
 )
+from agent.call.history import Past, PastNote, PastTool, PastTurn
 from agent.call.ports import AgentProfile
 from agent.realtime.session import session_of, speakable
 from agent.realtime.settings import RealtimeSettings
@@ -76,6 +77,8 @@ _ALREADY_ACTIVE = "conversation_already_has_active_response"
 _NOT_ACTIVE = "response_cancel_not_active"
 _LEAST_UNHEARD_MS = 200
 """Less is on its way at any moment, and no word is lost by it."""
+_PAST = "past"
+"""Stands for the responses of earlier sessions."""
 _IGNORED = frozenset(
     {
         "conversation.created",
@@ -99,7 +102,6 @@ _IGNORED = frozenset(
         "response.output_audio.delta",
         "response.output_audio.done",
         "response.output_item.added",
-        "session.created",
     }
 )
 
@@ -134,12 +136,14 @@ class RealtimeProtocol:
         is_ready: The far end has taken our session settings.
         refusal: Why it did not, in its own words; empty while it may still.
         garbage: Messages that were not what they should be.
+        expires_at: When the far end will end the session, in Unix seconds; None if unknown.
     """
 
     def __init__(self) -> None:
         self.is_ready = False
         self.refusal = ""
         self.garbage = 0
+        self.expires_at: int | None = None
         self._log = structlog.get_logger()
         self._logged: set[str] = set()
         self._outgoing: list[str] = []
@@ -170,6 +174,7 @@ class RealtimeProtocol:
         self._is_unwanted = False
         """What was asked for last is to be cancelled as soon as it begins."""
         self._handlers: dict[str, Callable[[dict[str, Any]], list[CallEvent]]] = {
+            "session.created": self._session_created,
             "session.updated": self._session_updated,
             "error": self._error,
             "input_audio_buffer.speech_started": self._speech_started,
@@ -264,9 +269,26 @@ class RealtimeProtocol:
 
     def note(self, text: str) -> None:
         """Put a fact into the conversation that nobody said."""
-        content = [{"type": "input_text", "text": speakable(text)[:_MOST_TEXT_CHARS]}]
-        item = {"type": "message", "role": "system", "content": content}
-        self._send("conversation.item.create", item=item)
+        self._send("conversation.item.create", item=_message("system", "input_text", text))
+
+    def recall(self, past: Sequence[Past]) -> None:
+        """Put what was said and done before into the conversation, in this order.
+
+        The items get ids of ours, so that they are known again when the far end tells of
+        them. A tool call without output is one whose output is still to be given.
+        """
+        running = set()
+        for number, one in enumerate(past):
+            if isinstance(one, PastTool) and one.output is None:
+                running.add(one.tool_call_id)
+            for part, item in enumerate(_items_of(one)):
+                item_id = f"past_{number}_{part}"
+                _remember(self._begun, item_id, None)
+                self._send("conversation.item.create", item={"id": item_id, **item})
+        if running:
+            self._rounds[_PAST] = _ToolRound(outstanding=running, is_done=True)
+            for tool_call_id in running:
+                _remember(self._tool_calls, tool_call_id, _PAST)
 
     def interrupt(self, unheard_ms: int = 0) -> None:
         """Stop the response that is made or heard, and forget those not begun.
@@ -290,14 +312,7 @@ class RealtimeProtocol:
         if response_id is None or tools is None or tool_call_id not in tools.outstanding:
             self._log_once("stray output", "! output of a tool call nobody asked for")
             return
-        self._send(
-            "conversation.item.create",
-            item={
-                "type": "function_call_output",
-                "call_id": tool_call_id,
-                "output": speakable(output)[:_MOST_OUTPUT_CHARS],
-            },
-        )
+        self._send("conversation.item.create", item=_output(tool_call_id, output))
         tools.outstanding.discard(tool_call_id)
         tools.wants_reply = tools.wants_reply or reply
         self._finish_round(response_id)
@@ -427,8 +442,14 @@ class RealtimeProtocol:
 
     # --- the session
 
+    def _session_created(self, event: dict[str, Any]) -> list[CallEvent]:
+        expires_at = _object(event, "session").get("expires_at")
+        if isinstance(expires_at, int) and expires_at > 0:  # 0 in what is not connected yet
+            self.expires_at = expires_at
+        return []
+
     def _session_updated(self, event: dict[str, Any]) -> list[CallEvent]:
-        _object(event, "session")
+        self._session_created(event)
         self.is_ready = self.is_ready or bool(self._update_event_id)
         return []
 
@@ -606,6 +627,38 @@ class RealtimeProtocol:
             return
         self._logged.add(kind)
         self._log.warning(message, **details)
+
+
+def _items_of(past: Past) -> list[dict[str, Any]]:
+    """Write one thing of the past as items; only its words are left of a voice."""
+    match past:
+        case PastTurn("caller", text):
+            return [_message("user", "input_text", text)]
+        case PastTurn(_, text):
+            return [_message("assistant", "output_text", text)]
+        case PastNote(text):
+            return [_message("system", "input_text", text)]
+        case PastTool(tool_call_id, name, arguments, output):
+            call = {
+                "type": "function_call",
+                "call_id": tool_call_id,
+                "name": name,
+                "arguments": speakable(arguments),
+            }
+            return [call] if output is None else [call, _output(tool_call_id, output)]
+
+
+def _message(role: str, kind: str, text: str) -> dict[str, Any]:
+    content = [{"type": kind, "text": speakable(text)[:_MOST_TEXT_CHARS]}]
+    return {"type": "message", "role": role, "content": content}
+
+
+def _output(tool_call_id: str, output: str) -> dict[str, Any]:
+    return {
+        "type": "function_call_output",
+        "call_id": tool_call_id,
+        "output": speakable(output)[:_MOST_OUTPUT_CHARS],
+    }
 
 
 def _parse(text: str) -> tuple[dict[str, Any], str]:

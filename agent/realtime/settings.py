@@ -67,6 +67,20 @@ class IceServerSettings(BaseModel):
         return self
 
 
+class StandbySettings(SessionSettings):
+    """`[realtime.standby]`: asked when the first has no session; what it does not set is the same."""
+
+    provider: Literal["openai", "azure", "embedded"] | None = None
+    api_key: SecretStr | None = Field(None, description="Only by environment or api_key_file.")
+    api_key_file: str | None = Field(None, description="A file that holds the key.")
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if not self.own() and self.provider is None:
+            raise ValueError("at least one of provider, base_url and model")
+        return self
+
+
 class RealtimeSettings(SessionSettings):
     """`[realtime]`: also the defaults of what an agent may have of its own."""
 
@@ -96,6 +110,9 @@ class RealtimeSettings(SessionSettings):
     connect_timeout_s: float = Field(8, gt=0)
     ice_servers: tuple[IceServerSettings, ...] = ()
     opus: OpusSettings = OpusSettings()
+    standby: StandbySettings | None = Field(
+        None, description="Asked for a session when there is none to be had."
+    )
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:

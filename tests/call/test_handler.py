@@ -17,6 +17,7 @@ from agent.call.events import (
     ToolCallRequested,
     TurnBegan,
 )
+from agent.call.fallback import Fallback
 from agent.call.handler import Call
 from agent.call.ports import AgentProfile, AgentUnavailable, ToolContext, ToolResult
 from agent.call.purse import Purse
@@ -30,7 +31,7 @@ from agent.call.records import (
     ToolCallRecord,
     TurnRecord,
 )
-from agent.call.settings import LimitSettings, ToolUseSettings
+from agent.call.settings import LimitSettings, RecoverySettings, ToolUseSettings
 from tests.fakes.legs import FakeAgent, FakeCaller, FakeConnector
 from tests.fakes.spending import FakeSpending
 
@@ -64,6 +65,8 @@ class Stage:
         limits: LimitSettings | None = None,
         prices: PriceList | None = None,
         spending: FakeSpending | None = None,
+        recovery: RecoverySettings | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         limits = limits or LimitSettings()
         self.caller = FakeCaller()
@@ -73,11 +76,13 @@ class Stage:
         self.call = Call(
             self.caller,
             PROFILE,
-            self.connector,
+            [self.connector],
             FakeToolbox(tool),
             self.log.append,
             limits,
             Purse(limits, prices or PriceList(()), spending or FakeSpending()),
+            recovery or RecoverySettings(attempts=0),
+            fallback or Fallback(),
         )
 
     async def play(self, *acts: CallEvent | Callable[[], None]) -> Ending:

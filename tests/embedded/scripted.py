@@ -97,13 +97,17 @@ class FarEnd:
 
 @asynccontextmanager
 async def scripted(
-    engines: Engines, script: dict[str, Any] | Script, *, key: str = KEY
+    engines: Engines,
+    script: dict[str, Any] | Script,
+    *,
+    key: str = KEY,
+    session_limit_s: float = 3600,
 ) -> AsyncIterator[FarEnd]:
     """Serve a script on a real port; leaving it, no session is left."""
     part = Script.model_validate(script)
     far = FarEnd()
     server = RealtimeServer(
-        EmbeddedSettings(api_key=SecretStr(key) if key else None),
+        EmbeddedSettings(api_key=SecretStr(key) if key else None, session_limit_s=session_limit_s),
         ScriptedEngines(engines, part),
         far.note,
     )

@@ -5,11 +5,12 @@ told, in order. Real PJSIP and real aiortc take their places in tests/journeys.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from agent.audio.frame import SILENCE, Frame
 from agent.call.events import AgentGone, CallEvent
+from agent.call.history import Past
 from agent.call.ports import (
     AgentProfile,
     AgentUnavailable,
@@ -88,9 +89,10 @@ class FakeCaller:
 class FakeAgent:
     """A model that emits the events a test puts into `script`."""
 
-    realtime_call_id = "rtc_fake"
-
-    def __init__(self) -> None:
+    def __init__(self, realtime_call_id: str = "rtc_fake", lasts_s: float | None = None) -> None:
+        self.realtime_call_id = realtime_call_id
+        self.lasts_s = lasts_s
+        self.past: list[Past] = []
         self.script: asyncio.Queue[CallEvent] = asyncio.Queue()
         self.did: list[str] = []
         self.ear: list[Frame] = []
@@ -123,6 +125,9 @@ class FakeAgent:
     def note(self, text: str) -> None:
         self.did.append(f"note {text}")
 
+    def recall(self, past: Sequence[Past]) -> None:
+        self.past = list(past)
+
     def buffered_ms(self) -> int:
         return self.waiting_ms
 
@@ -150,13 +155,13 @@ class FakeAgent:
 
 
 class FakeConnector:
-    """Hands out one agent, late, never or not at all."""
+    """Hands out its agents one after the other, late, never or not at all."""
 
     def __init__(
-        self, agent: FakeAgent, *, error: AgentUnavailable | None = None, delay_s: float = 0
+        self, *agents: FakeAgent, error: AgentUnavailable | None = None, delay_s: float = 0
     ) -> None:
-        self._agent = agent
-        self._error = error
+        self._agents = list(agents)
+        self.error = error
         self._delay_s = delay_s
         self.open_count = 0
 
@@ -164,10 +169,12 @@ class FakeConnector:
     async def open(self, profile: AgentProfile, offer: CallOffer) -> AsyncIterator[FakeAgent]:
         del profile, offer
         await asyncio.sleep(self._delay_s)
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
+        if not self._agents:
+            raise AgentUnavailable("no agent is left")
         self.open_count += 1
         try:
-            yield self._agent
+            yield self._agents.pop(0)
         finally:
             self.open_count -= 1
