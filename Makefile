@@ -60,9 +60,10 @@ lint: install-dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-# Three at a time: most of a test is waiting for speech; a file's tests share what it sets up.
+# Three at a time: most of a test is waiting for speech. A file's tests share what it sets up;
+# in their own order, or the longest, which have few tests, would all come last.
 test: lint
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: install-dev
 	$(BIN)/python -m tests.bench.loopback
