@@ -15,7 +15,7 @@ from agent.audio.wav import read_wav
 from agent.call.fallback import Fallback
 from agent.call.ports import AgentConnector
 from agent.call.settings import FallbackSettings
-from agent.realtime.leg import RealtimeConnector
+from agent.realtime.connector import RealtimeConnector
 from agent.realtime.settings import RealtimeSettings
 from agent.realtime.standby import StandbyConnector, standby_settings
 from agent.settings import Settings

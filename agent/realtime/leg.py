@@ -1,233 +1,93 @@
-"""The model's side of a call, over WebRTC.
+"""One Realtime session as the call sees it, however its audio travels.
 
-    write_frame -> Opus -> RTP                 (in the phone's own tick)
-    RTP -> Playout -> Opus -> read_frame       (decoded when it is due)
-    data channel -> RealtimeProtocol -> events (a bounded queue)
+    far end -> RealtimeProtocol -> events (a bounded queue) -> the call
+    greet, speak, note, ... -> RealtimeProtocol -> far end
 
-The phone's clock drives both directions; nothing here has a clock of its own.
-Neither `write_frame` nor `read_frame` may block, log or raise.
+What both transports share is here: facts and wishes. How the voices travel is theirs:
+`webrtc` (RTP beside a data channel) and `websocket` (audio inside the events).
 """
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 
-import httpx
 import structlog
 
 from agent.audio.frame import Frame
-from agent.audio.opus import OpusEncoder
-from agent.call.events import (
-    AgentGone,
-    AgentInterrupted,
-    AgentSpeaking,
-    AgentSpoke,
-    CallEvent,
-    ResponseEnded,
-)
+from agent.call.events import AgentGone, CallEvent
 from agent.call.history import Past
-from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer
-from agent.realtime.access import safety_identifier
-from agent.realtime.calls_api import CallAnswer, CallsApi
-from agent.realtime.codec import Codec, CodecError, G711Codec, codecs_to_offer, open_codec
-from agent.realtime.peer import Peer, PeerError, open_peer
-from agent.realtime.playout import Playout
+from agent.call.ports import AgentUnavailable
 from agent.realtime.protocol import RealtimeProtocol
-from agent.realtime.rtp_path import gather_loopback_when_alone, notice_lost_peers_sooner
-from agent.realtime.session import with_own
 from agent.realtime.settings import RealtimeSettings
-from agent.realtime.sideband import open_sideband
 
 _MOST_EVENTS = 1_000
-_MOST_CHANNEL_CHARS = 200_000
-"""Most data channels take messages of 256 KiB, and the session comes back with defaults added."""
-
-_LONGEST_TAIL_S = 0.3
-"""How long the rest of an interrupted response may go on arriving: a round trip and then some."""
-
-_LONGEST_OBEDIENCE_S = 1.0
-"""The same where the far end has yet to be told, and to act on it."""
 
 
-class RealtimeConnector:
-    """Opens Realtime sessions: the `AgentConnector` of this room."""
-
-    def __init__(
-        self,
-        settings: RealtimeSettings,
-        client: httpx.AsyncClient,
-        *,
-        safety_key: bytes = b"",
-        fast: bool = True,
-    ) -> None:
-        """Use one HTTP client for all calls.
-
-        Args:
-            settings: `[realtime]`, with `base_url` and key as they are to be used; an
-                agent's own settings go before them.
-            client: Kept open by whoever made it.
-            safety_key: Hides the caller's number from the provider, see `access`.
-            fast: False keeps to the semi-public media path, see `rtp_path`.
-        """
-        self._settings = settings
-        self._client = client
-        self._safety_key = safety_key
-        self._fast = fast
-        gather_loopback_when_alone()
-        notice_lost_peers_sooner()
-
-    @asynccontextmanager
-    async def open(self, profile: AgentProfile, offer: CallOffer) -> AsyncIterator["RealtimeLeg"]:
-        """Connect one session; entered, it can hear and speak.
-
-        Raises:
-            AgentUnavailable: It could not be opened within `connect_timeout_s`.
-        """
-        settings = with_own(self._settings, profile.own_settings)
-        caller = safety_identifier(offer.caller_number, self._safety_key)
-        api = CallsApi(settings, self._client, caller)
-        leg = RealtimeLeg(settings, offer.call_id)
-        try:
-            async with open_peer(
-                settings.ice_servers,
-                leg.receive_rtp,
-                leg.receive_text,
-                leg.lose,
-                codecs_to_offer(settings.codec, offer.line_codec),
-                fast=self._fast,
-            ) as peer:
-                try:
-                    await _connect(leg, peer, profile, api, settings.connect_timeout_s)
-                    yield leg
-                finally:
-                    await api.hang_up(leg.realtime_call_id)
-        except PeerError as error:
-            raise AgentUnavailable(str(error)) from error
-        finally:
-            leg.close()
-
-
-async def _connect(
-    leg: "RealtimeLeg", peer: Peer, profile: AgentProfile, api: CallsApi, timeout_s: float
-) -> None:
-    waiting_for = "the Realtime API did not answer"
-    try:
-        async with asyncio.timeout(timeout_s):
-            answer = await _answered(peer, api)
-            leg.realtime_call_id = answer.realtime_call_id
-            waiting_for = ""
-            await peer.accept(answer.sdp)
-            await peer.ready()
-            waiting_for = "the session settings were not acknowledged"
-            leg.attach(peer)
-            await leg.configured(profile)
-    except TimeoutError as error:
-        what = waiting_for or peer.waiting_for
-        raise AgentUnavailable(f"{what} within {timeout_s:g} s") from error
-
-
-async def _answered(peer: Peer, api: CallsApi) -> CallAnswer:
-    """Gather candidates and get a secret at the same time; then exchange the offer."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            secret = group.create_task(api.admit())
-            offer = group.create_task(peer.offer())
-    except* AgentUnavailable as refused:
-        refusal = refused.exceptions[0]
-    else:
-        return await api.create(offer.result(), secret.result())
-    raise refusal
-
-
-class RealtimeLeg:
+class RealtimeLeg(ABC):
     """One session: the `AgentLeg` of this room.
+
+    The phone's clock drives both directions; nothing here has a clock of its own.
+    Neither `write_frame` nor `read_frame` may block, log or raise.
 
     Attributes:
         realtime_call_id: The far end's name of the call; "" until it told one.
     """
 
     def __init__(self, settings: RealtimeSettings, call_id: str) -> None:
-        """Prepare codecs and queues; nothing is connected yet."""
+        """Prepare the queue; nothing is connected yet."""
         self.realtime_call_id = ""
         self._settings = settings
         self._log = structlog.get_logger().bind(call_id=call_id)
         self._loop = asyncio.get_running_loop()
-        self._codecs: dict[int, Codec] = {}
-        """Those that are in use, by payload type."""
-        self._encoder: Codec = G711Codec("pcmu")
-        self._playout = Playout(self._encoder)
         self._protocol = RealtimeProtocol()
-        self._peer: Peer | None = None
         self._events: asyncio.Queue[CallEvent] = asyncio.Queue(_MOST_EVENTS)
         self._settled = asyncio.Event()
         self._gone_reason = ""
         self._is_closed = False
-        self._timestamp = 0
-        self._speaking_response_id = ""
-        self._muted_response_id = ""
-        self._muted_until_s = 0.0
-        self._late_spoke: AgentSpoke | None = None
         self._events_dropped = 0
         self._frames_refused = 0
         self._flushed_ms = 0
 
-    # --- the call's side
+    # --- voices
 
+    @abstractmethod
     def write_frame(self, frame: Frame) -> None:
         """Send the caller's next 20 ms up. Never blocks, never raises."""
-        timestamp = self._timestamp
-        self._timestamp = timestamp + self._encoder.ticks_per_frame
-        path = self._peer.path if self._peer else None
-        if path is None:
-            return
-        try:
-            payload = self._encoder.encode(frame)
-        except CodecError:
-            self._frames_refused += 1
-            return
-        path.send(payload, timestamp, marker=timestamp == 0)
 
+    @abstractmethod
     def read_frame(self) -> Frame:
         """Give the next 20 ms for the caller's ear; silence when nothing is due."""
-        frame = self._playout.read(self._loop.time())
-        if self._late_spoke is not None and not self._playout.is_behind:
-            self._tell_late_spoke()
-        return frame
 
+    @abstractmethod
     def flush(self) -> int:
         """Drop what has arrived, and the rest of this response as it arrives.
 
         Returns:
             How many ms were dropped now.
         """
-        if self._speaking_response_id:
-            self._muted_response_id = self._speaking_response_id
-            self._muted_until_s = self._loop.time() + _LONGEST_TAIL_S
-        dropped_ms = self._playout.flush()
-        self._flushed_ms += dropped_ms
-        return dropped_ms
 
+    @abstractmethod
     def interrupt(self) -> int:
         """Stop the response and drop what has arrived of it; return how many ms that was."""
-        dropped_ms = self.flush()
-        self._protocol.interrupt(dropped_ms)
-        self._send_outgoing()
-        if self._muted_response_id:
-            self._muted_until_s = self._loop.time() + _LONGEST_OBEDIENCE_S
-        return dropped_ms
 
+    @abstractmethod
     def hold(self, is_held: bool) -> None:
         """Let the agent's voice wait, or go on where it stopped."""
-        self._playout.hold(is_held)
 
+    @abstractmethod
     def buffered_ms(self) -> int:
         """How much speech has arrived and was not read yet."""
-        return self._playout.buffered_ms
 
+    @abstractmethod
     def waited_ms(self) -> int:
         """How long the frame read last had waited for its read."""
-        return max(0, int((self._loop.time() - self._playout.read_arrival_s) * 1000))
+
+    @abstractmethod
+    def quality(self) -> Mapping[str, object]:
+        """How audio and messages fared so far, both directions."""
+
+    # --- facts and wishes
 
     async def events(self) -> AsyncIterator[CallEvent]:
         """Facts as they arrive; ends after `AgentGone`."""
@@ -273,163 +133,20 @@ class RealtimeLeg:
         self._protocol.give_tool_output(tool_call_id, output, reply=reply)
         self._send_outgoing()
 
-    def quality(self) -> Mapping[str, object]:
-        """Packets, loss and repairs so far, both directions."""
-        path = self._peer.path if self._peer else None
-        playout = self._playout
-        return {
-            "fast_path": path.is_fast if path else None,
-            "packets_sent": path.packets_sent if path else 0,
-            "packets_unsent": path.packets_dropped if path else 0,
-            "packets_received": path.packets_received if path else 0,
-            "packets_replayed": path.replayed if path else 0,
-            "srtp_failures": path.unprotect_failures if path else 0,
-            "lost": playout.lost,
-            "concealed": playout.concealed,
-            "late": playout.late,
-            "duplicate": playout.duplicate,
-            "reordered": playout.reordered,
-            "underruns": playout.underruns,
-            "overflowed": playout.overflowed,
-            "undecodable": playout.undecodable,
-            "jitter_ms": round(playout.jitter_ms, 1),
-            "flushed_ms": self._flushed_ms,
-            "events_dropped": self._events_dropped,
-            "messages_refused": self._protocol.garbage
-            + (self._peer.unreadable if self._peer else 0),
-            "messages_unsent": self._peer.unsent if self._peer else 0,
-        }
-
-    def _tell_late_spoke(self) -> None:
-        """All was sent long ago; only now has the ear been given it."""
-        event, self._late_spoke = self._late_spoke, None
-        if event is not None:
-            self._tell(event)
-
-    # --- the connector's side
-
-    def attach(self, peer: Peer) -> None:
-        """Take a connected peer; from now on frames and events flow."""
-        self._peer = peer
-        if peer.path is not None:
-            self._encoder = self._codec_of(peer.path.payload_type)
-            self._playout.use(self._encoder)
-
-    def _codec_of(self, payload_type: int) -> Codec:
-        """Open the codec of a negotiated payload type, once."""
-        codec = self._codecs.get(payload_type)
-        if codec is None:
-            assert self._peer is not None
-            assert self._peer.path is not None
-            codec = open_codec(self._peer.path.codecs[payload_type], self._new_opus_encoder)
-            self._codecs[payload_type] = codec
-        return codec
-
-    def _new_opus_encoder(self) -> OpusEncoder:
-        opus = self._settings.opus
-        return OpusEncoder(opus.complexity, opus.bitrate_bps, opus.fec, opus.expected_loss_percent)
-
-    async def configured(self, profile: AgentProfile) -> None:
-        """Send the session settings and wait until they are acknowledged.
-
-        Raises:
-            AgentUnavailable: They were refused, or the connection was lost.
-        """
-        self._protocol.configure(profile, self._settings)
-        texts = self._protocol.take_outgoing()
-        fits = max(map(len, texts)) <= _MOST_CHANNEL_CHARS
-        if fits and self._peer is not None:
-            for text in texts:
-                self._peer.send_text(text)
-            fits = not self._peer.unsent
-        if fits:
-            await self._acknowledged()
-            return
-        async with open_sideband(
-            self._settings, self.realtime_call_id, self.receive_text
-        ) as sideband:
-            for text in texts:
-                await sideband.send(text)
-            await self._acknowledged()
-
-    async def _acknowledged(self) -> None:
-        while not self._protocol.is_ready:
-            if self._protocol.refusal:
-                raise AgentUnavailable(f"the session was refused: {self._protocol.refusal}", 60)
-            if self._gone_reason:
-                raise AgentUnavailable(self._gone_reason)
-            self._settled.clear()
-            await self._settled.wait()
-
-    def close(self) -> None:
-        """Free what was allocated. Harmless when repeated."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._log.debug("x Realtime leg", **self.quality())
-        self._peer = None
-        self._playout.flush()
-        for codec in self._codecs.values():
-            codec.close()
-
     # --- the far end's side
 
-    def receive_rtp(
-        self, sequence: int, timestamp: int, payload_type: int, payload: bytes, arrival_s: float
-    ) -> None:
-        """Take one packet of the agent's voice."""
-        path = self._peer.path if self._peer else None
-        if path is None or payload_type not in path.codecs:
-            return
-        # A far end that agreed to several may send another than the one it likes best.
-        self._playout.use(self._codec_of(payload_type))
-        self._playout.receive(sequence, timestamp, payload, arrival_s)
-        if self._muted_response_id:
-            if arrival_s < self._muted_until_s:
-                self._flushed_ms += self._playout.flush()
-            else:
-                self._muted_response_id = ""
-
+    @abstractmethod
     def receive_text(self, text: str) -> None:
-        """Take one event of the data channel."""
-        for event in self._protocol.receive(text):
-            self._follow(event)
-            if isinstance(event, AgentSpoke) and self._playout.is_behind:
-                self._late_spoke = event
-            else:
-                self._tell(event)
-        self._send_outgoing()
-        self._settled.set()
+        """Take one event."""
+
+    @abstractmethod
+    def _send_text(self, text: str) -> None:
+        """Send one event. Never blocks, never raises."""
 
     def lose(self, reason: str) -> None:
         """The connection ended by itself."""
         self._tell(AgentGone(reason))
         self._settled.set()
-
-    def _follow(self, event: CallEvent) -> None:
-        """Keep track of whose audio is arriving."""
-        match event:
-            case AgentSpeaking(response_id):
-                self._speaking_response_id = response_id
-                self._playout.speech_began()
-                if response_id != self._muted_response_id:
-                    self._muted_response_id = ""
-            case AgentSpoke(response_id) | AgentInterrupted(response_id):
-                self._end_speech(response_id)
-            case ResponseEnded(response_id, "cancelled"):
-                self._unmute(response_id)
-            case _:
-                pass
-
-    def _end_speech(self, response_id: str) -> None:
-        if response_id == self._speaking_response_id:
-            self._speaking_response_id = ""
-            self._playout.speech_ended()
-        self._unmute(response_id)
-
-    def _unmute(self, response_id: str) -> None:
-        if response_id == self._muted_response_id:
-            self._muted_response_id = ""
 
     def _tell(self, event: CallEvent) -> None:
         if self._gone_reason or self._is_closed:
@@ -446,5 +163,27 @@ class RealtimeLeg:
 
     def _send_outgoing(self) -> None:
         for text in self._protocol.take_outgoing():
-            if self._peer is not None:
-                self._peer.send_text(text)
+            self._send_text(text)
+
+    # --- opening and closing
+
+    async def _acknowledged(self) -> None:
+        while not self._protocol.is_ready:
+            if self._protocol.refusal:
+                raise AgentUnavailable(f"the session was refused: {self._protocol.refusal}", 60)
+            if self._gone_reason:
+                raise AgentUnavailable(self._gone_reason)
+            self._settled.clear()
+            await self._settled.wait()
+
+    def close(self) -> None:
+        """Free what was allocated. Harmless when repeated."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._log.debug("x Realtime leg", **self.quality())
+        self._free()
+
+    @abstractmethod
+    def _free(self) -> None:
+        """Let go of codecs and connection, once."""

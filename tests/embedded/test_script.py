@@ -28,7 +28,7 @@ from agent.embedded.faults import Faults
 from agent.embedded.script import Script, ScriptError, ScriptFault, load_script
 from agent.embedded.trace import SessionTrace, writing
 from agent.embedded.voice import Voice
-from agent.realtime.leg import RealtimeConnector
+from agent.realtime.connector import RealtimeConnector
 from agent.realtime.settings import RealtimeSettings
 from tests.embedded.caller import Caller, open_call, post_offer
 from tests.embedded.scripted import scripted

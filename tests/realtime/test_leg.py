@@ -33,7 +33,8 @@ from agent.call.events import (
 )
 from agent.call.ports import AgentLeg, AgentProfile, AgentUnavailable, CallOffer
 from agent.embedded.engines import Engines
-from agent.realtime.leg import RealtimeConnector, RealtimeLeg
+from agent.realtime.connector import RealtimeConnector
+from agent.realtime.leg import RealtimeLeg
 from agent.realtime.settings import RealtimeSettings
 from tests.embedded.scripted import KEY, QUIET, FarEnd, scripted
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer
 from agent.embedded.engines import Engines
 from agent.realtime.access import safety_identifier
-from agent.realtime.leg import RealtimeConnector
+from agent.realtime.connector import RealtimeConnector
 from agent.realtime.secrets import mint_secret
 from agent.realtime.session import session_of
 from agent.realtime.settings import RealtimeSettings

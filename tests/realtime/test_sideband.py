@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from agent.call.events import CallEvent, ToolCallRequested
 from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer, ToolSchema
 from agent.embedded.engines import Engines
-from agent.realtime.leg import RealtimeConnector
+from agent.realtime.connector import RealtimeConnector
 from agent.realtime.protocol import RealtimeProtocol
 from agent.realtime.settings import RealtimeSettings
 from agent.realtime.sideband import open_sideband, socket_url
