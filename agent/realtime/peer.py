@@ -24,6 +24,7 @@ from aiortc import (
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
 from agent.realtime.codec import CodecName
+from agent.realtime.pulse import until_gone
 from agent.realtime.rtp_path import NAMES, Gathering, OnRtp, RtpPath, guard_text_messages
 from agent.realtime.settings import IceServerSettings
 
@@ -82,6 +83,7 @@ class Peer:
         self._gathering = Gathering(pc)
         self._changed = asyncio.Event()
         self.path: RtpPath | None = None
+        self._pulse: asyncio.Task[None] | None = None
         self.unreadable = 0
         self.unsent = 0
         self._transceiver = pc.addTransceiver("audio", direction="sendrecv")
@@ -151,6 +153,9 @@ class Peer:
     async def close(self) -> None:
         """Close everything, within two seconds."""
         self._is_closing = True
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.gather(self._pulse, return_exceptions=True)
         if self.path is not None:
             self.path.close()
         if not await self._gathering.close(_CLOSE_TIMEOUT_S):
@@ -163,11 +168,17 @@ class Peer:
                 self.path = RtpPath(self._pc, self._transceiver, self._on_rtp, fast=self._fast)
             except RuntimeError as error:
                 self._lose(str(error))
+            else:
+                self._pulse = asyncio.create_task(self._feel_pulse(self.path))
         elif state == "failed" and self._pc.iceConnectionState == "failed" and self.path is None:
             self._lose(self.waiting_for)
         elif state in ("failed", "closed"):
             self._lose("the connection was lost" if self.path else "the connection failed")
         self._changed.set()
+
+    async def _feel_pulse(self, path: RtpPath) -> None:
+        await until_gone(lambda: path.packets_received, path.is_answered)
+        self._lose("the far end fell silent and does not answer")
 
     def _receive(self, message: object) -> None:
         if isinstance(message, str):

@@ -28,7 +28,7 @@ from typing import Any
 
 import pylibsrtp
 import structlog
-from aioice import ice
+from aioice import ice, stun
 from aiortc import (
     MediaStreamTrack,
     RTCPeerConnection,
@@ -56,6 +56,8 @@ OnRtp = Callable[[int, int, int, bytes, float], None]
 
 _PINNED = {"aiortc": "1.16.", "aioice": "0.13.", "pylibsrtp": "1.0."}
 _HEADER = struct.Struct("!BBHII")
+_MORE_QUESTIONS = 2
+"""A single lost datagram is no reason to give somebody up."""
 _RTP_HEADER_BYTES = 12
 _FIRST_RTCP_TYPE, _LAST_RTCP_TYPE = 192, 223  # RFC 5761, section 4
 _CLOCK_PAIR_EVERY_PACKETS = 50
@@ -104,7 +106,9 @@ def check_private_names() -> list[str]:
         stored = _names_in(function.__code__)
         problems += [f"{owner}.{name} is missing" for name in names if name not in stored]
     held: list[tuple[type, str]] = [
+        (ice.Connection, "build_request"),
         (ice.StunProtocol, "datagram_received"),
+        (ice.StunProtocol, "request"),
         (ice.CandidatePair, "remote_addr"),
         (pylibsrtp.Session, "protect"),
         (pylibsrtp.Session, "unprotect"),
@@ -327,6 +331,32 @@ class RtpPath:
         try:
             pair.protocol.transport.sendto(packet, pair.remote_addr)
         except (OSError, RuntimeError, ValueError):
+            return False
+        return True
+
+    async def is_answered(self) -> bool:
+        """Ask the far end for a sign of life; three times within 3.5 s, if it must be.
+
+        True also where the private names cannot be used, and nobody can be asked.
+        """
+        if not self.is_fast or self._closed:
+            return True
+        dtls: Any = self._sender.transport
+        connection: ice.Connection = dtls.transport._connection
+        pair, password = self._nominated.get(1), connection.remote_password
+        if pair is None or password is None:
+            return False
+        request = connection.build_request(pair, nominate=False)
+        try:
+            await pair.protocol.request(
+                request,
+                pair.remote_addr,
+                integrity_key=password.encode(),
+                retransmissions=_MORE_QUESTIONS,
+            )
+        except stun.TransactionFailed:
+            return True  # an error, but an answer
+        except (stun.TransactionError, OSError, RuntimeError):
             return False
         return True
 
