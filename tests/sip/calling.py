@@ -9,6 +9,7 @@ import struct
 import sys
 from typing import Any
 
+from agent.audio.voice import is_voiced
 from sip.probe import CallRefused, open_probe
 
 
@@ -46,7 +47,7 @@ async def main(options: dict[str, Any]) -> dict[str, Any]:
                 "answer_delay_ms": probe.answer_delay_ms,
                 "ringing_delay_ms": probe.ringing_delay_ms,
                 "round_trips_ms": round_trips,
-                "runs": probe.heard.voice.runs,
+                "voiced_frames": sum(is_voiced(frame) for _, frame in probe.heard.frames),
                 "frames": len(probe.heard.frames),
                 "peak": max(
                     abs(s) for _, f in probe.heard.frames for s in struct.unpack("<160h", f)
