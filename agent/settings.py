@@ -220,7 +220,11 @@ class Settings(BaseSettings):
         """The models that calls are charged for, each once."""
         if self.provider == "embedded":
             return ("embedded",)
-        sessions = [with_own(self.realtime, agent.own()) for agent in self.answering_agents]
+        sessions: list[SessionSettings] = [
+            with_own(self.realtime, agent.own()) for agent in self.answering_agents
+        ]
+        if (standby := self.realtime.standby) and standby.provider != "embedded":
+            sessions.append(with_own(self.realtime, standby.own()))
         models = [each.model for each in sessions] + [each.transcription.model for each in sessions]
         return tuple(dict.fromkeys(models))
 

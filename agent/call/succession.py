@@ -54,6 +54,7 @@ class Succession:
         """Choose among so many providers; the first is preferred."""
         self._settings = settings
         self._places = places
+        self._has_begun = self._is_successor = False
         self._began_ms = 0
         self._due_ms = self._end_ms = 0
         self._lost_ms: int | None = None
@@ -69,6 +70,8 @@ class Succession:
     def began(self, now_ms: int, lasts_s: float | None) -> None:
         """A session is in use from now on; `lasts_s` if the far end said how long it may be."""
         settings = self._settings
+        self._is_successor = self._has_begun
+        self._has_begun = True
         longest_ms = int(settings.session_max_s * 1000)
         self._end_ms = now_ms + longest_ms
         self._due_ms = self._end_ms
@@ -137,14 +140,16 @@ class Succession:
         return Open(self._failures // max(1, self._settings.attempts) % self._places)
 
     def _want(self, reason: str, now_ms: int) -> None:
-        """Another session is wanted at once; losing one soon is as bad as not getting one."""
-        is_stable = now_ms - self._began_ms >= _STABLE_MS
-        is_planned = bool(self._reason) and not self._is_urgent
-        self._failures = 0 if is_stable or is_planned else self._failures + 1
+        """Another session is wanted at once; losing a new one is as bad as not getting one."""
+        is_young = now_ms - self._began_ms < _STABLE_MS
+        if is_young and self._is_successor:
+            self._failures += 1
+        else:
+            self._failures = 0
         self._failure = ""
         self._reason = reason
         self._is_urgent = True
-        self._retry_ms = now_ms if self._failures <= 1 else now_ms + self._backoff_ms
+        self._retry_ms = now_ms + self._backoff_ms if self._failures else now_ms
 
     @property
     def _is_exhausted(self) -> bool:
