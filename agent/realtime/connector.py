@@ -1,18 +1,20 @@
 """Opens Realtime sessions, by whichever transport is configured."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
 
 from agent.call.ports import AgentProfile, CallOffer
 from agent.realtime.access import safety_identifier
 from agent.realtime.calls_api import CallsApi
+from agent.realtime.codec import law_of
 from agent.realtime.leg import RealtimeLeg
 from agent.realtime.rtp_path import gather_loopback_when_alone, notice_lost_peers_sooner
 from agent.realtime.session import with_own
 from agent.realtime.settings import RealtimeSettings
 from agent.realtime.webrtc import open_webrtc
+from agent.realtime.websocket import open_websocket
 
 
 class RealtimeConnector:
@@ -52,5 +54,12 @@ class RealtimeConnector:
         settings = with_own(self._settings, profile.own_settings)
         caller = safety_identifier(offer.caller_number, self._safety_key)
         api = CallsApi(settings, self._client, caller)
-        async with open_webrtc(settings, profile, offer, api, fast=self._fast) as leg:
+        opening: AbstractAsyncContextManager[RealtimeLeg]
+        if settings.transport == "websocket":
+            wish = settings.codec
+            law = law_of(wish if wish in ("pcmu", "pcma") else offer.line_codec)
+            opening = open_websocket(settings, profile, offer.call_id, law, api, caller)
+        else:
+            opening = open_webrtc(settings, profile, offer, api, fast=self._fast)
+        async with opening as leg:
             yield leg

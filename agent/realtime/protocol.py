@@ -14,10 +14,11 @@ nothing is being said, and goes back into it when the far end was faster.
 Source: the GA event reference of the OpenAI Realtime API, names of August 2026.
 """
 
+import binascii
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import structlog
@@ -99,11 +100,18 @@ _IGNORED = frozenset(
         "response.mcp_call.in_progress",
         "response.mcp_call_arguments.delta",
         "response.mcp_call_arguments.done",
-        "response.output_audio.delta",
-        "response.output_audio.done",
         "response.output_item.added",
     }
 )
+
+
+class AudioPiece(NamedTuple):
+    """Speech that came inside an event, coded as `configure` asked; empty where the item's ends."""
+
+    response_id: str
+    item_id: str
+    content_index: int
+    payload: bytes
 
 
 class _Garbage(Exception):
@@ -137,6 +145,7 @@ class RealtimeProtocol:
         refusal: Why it did not, in its own words; empty while it may still.
         garbage: Messages that were not what they should be.
         expires_at: When the far end will end the session, in Unix seconds; None if unknown.
+        session_id: The far end's name of the session; "" until it told one.
     """
 
     def __init__(self) -> None:
@@ -144,9 +153,12 @@ class RealtimeProtocol:
         self.refusal = ""
         self.garbage = 0
         self.expires_at: int | None = None
+        self.session_id = ""
         self._log = structlog.get_logger()
         self._logged: set[str] = set()
         self._outgoing: list[str] = []
+        self._takes_audio = False
+        self._audio: list[AudioPiece] = []
         self._event_count = 0
         self._update_event_id = ""
         self._billed_model = self._billed_transcription_model = ""
@@ -194,6 +206,8 @@ class RealtimeProtocol:
             "response.created": self._response_created,
             "response.done": self._response_done,
             "response.output_item.done": self._output_item_done,
+            "response.output_audio.delta": self._audio_delta,
+            "response.output_audio.done": self._audio_done,
             "response.output_audio_transcript.delta": self._agent_delta,
             "response.output_text.delta": self._agent_delta,
             "response.output_audio_transcript.done": self._agent_text,
@@ -232,16 +246,35 @@ class RealtimeProtocol:
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
 
+    def take_audio(self) -> list[AudioPiece]:
+        """Hand over the speech that came inside events, in order; the next call starts empty."""
+        audio, self._audio = self._audio, []
+        return audio
+
     # --- from the call
 
-    def configure(self, profile: AgentProfile, settings: RealtimeSettings) -> None:
-        """Ask for the session this agent needs; `is_ready` once the far end has it."""
+    def configure(
+        self, profile: AgentProfile, settings: RealtimeSettings, audio_format: str = ""
+    ) -> None:
+        """Ask for the session this agent needs; `is_ready` once the far end has it.
+
+        Args:
+            profile: Who answers.
+            settings: As they hold for this agent.
+            audio_format: How audio inside events is coded ("audio/pcmu"), both ways; empty
+                where it travels elsewhere.
+        """
         is_embedded = settings.provider == "embedded"
         self._billed_model = "embedded" if is_embedded else settings.model
         self._billed_transcription_model = (
             "embedded" if is_embedded else settings.transcription.model
         )
-        self._update_event_id = self._send("session.update", session=session_of(profile, settings))
+        session = session_of(profile, settings)
+        self._takes_audio = bool(audio_format)
+        if audio_format:
+            for direction in ("input", "output"):
+                session["audio"][direction]["format"] = {"type": audio_format}
+        self._update_event_id = self._send("session.update", session=session)
 
     def greet(self, greeting: str) -> None:
         """Have these words said now, even while the caller speaks."""
@@ -304,6 +337,15 @@ class RealtimeProtocol:
             self._send("response.cancel", response_id=response_id)
         if self._speaking:
             self._send("output_audio_buffer.clear")
+
+    def truncate(self, item_id: str, content_index: int, heard_ms: int) -> None:
+        """Say how much of an item was heard, to a far end that cannot know."""
+        self._send(
+            "conversation.item.truncate",
+            item_id=item_id,
+            content_index=content_index,
+            audio_end_ms=heard_ms,
+        )
 
     def give_tool_output(self, tool_call_id: str, output: str, *, reply: bool = True) -> None:
         """Send a tool's output; let the agent go on once all of that response are there."""
@@ -443,7 +485,9 @@ class RealtimeProtocol:
     # --- the session
 
     def _session_created(self, event: dict[str, Any]) -> list[CallEvent]:
-        expires_at = _object(event, "session").get("expires_at")
+        session = _object(event, "session")
+        self.session_id = self.session_id or _optional_id(session, "id") or ""
+        expires_at = session.get("expires_at")
         if isinstance(expires_at, int) and expires_at > 0:  # 0 in what is not connected yet
             self.expires_at = expires_at
         return []
@@ -531,6 +575,26 @@ class RealtimeProtocol:
         return [TurnTruncated(item_id, heard_ms)]
 
     # --- the agent's voice and words
+
+    def _audio_delta(self, event: dict[str, Any]) -> list[CallEvent]:
+        if not self._takes_audio:
+            return []
+        response_id, item_id = _id(event, "response_id"), _id(event, "item_id")
+        index = event.get("content_index")
+        try:
+            payload = binascii.a2b_base64(_text(event, "delta"), strict_mode=True)
+        except ValueError:  # of which binascii.Error is one
+            raise _Garbage("response.output_audio.delta that is no base64") from None
+        if payload:
+            content_index = index if isinstance(index, int) else 0
+            self._audio.append(AudioPiece(response_id, item_id, content_index, payload))
+        return []
+
+    def _audio_done(self, event: dict[str, Any]) -> list[CallEvent]:
+        if self._takes_audio:
+            piece = AudioPiece(_id(event, "response_id"), _id(event, "item_id"), 0, b"")
+            self._audio.append(piece)
+        return []
 
     def _audio_began(self, event: dict[str, Any]) -> list[CallEvent]:
         response_id = _id(event, "response_id")
@@ -659,6 +723,15 @@ def _output(tool_call_id: str, output: str) -> dict[str, Any]:
         "call_id": tool_call_id,
         "output": speakable(output)[:_MOST_OUTPUT_CHARS],
     }
+
+
+def append_of(payload: bytes) -> str:
+    """Write the event that brings the far end some of the caller's voice.
+
+    Fifty a second, and nothing in it needs escaping: put together by hand.
+    """
+    audio = binascii.b2a_base64(payload, newline=False).decode()
+    return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
 
 
 def _parse(text: str) -> tuple[dict[str, Any], str]:
