@@ -25,7 +25,14 @@ from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationEr
 
 from agent.realtime.codec import CodecName
 from agent.realtime.pulse import until_gone
-from agent.realtime.rtp_path import NAMES, Gathering, OnRtp, RtpPath, guard_text_messages
+from agent.realtime.rtp_path import (
+    NAMES,
+    Gathering,
+    OnRtp,
+    RtpPath,
+    guard_text_messages,
+    pass_by_silent_servers,
+)
 from agent.realtime.settings import IceServerSettings
 
 CHANNEL_LABEL = "oai-events"
@@ -239,6 +246,7 @@ async def open_peer(
     Raises:
         PeerError: An ICE server's URL cannot be used.
     """
+    pass_by_silent_servers()
     configuration = RTCConfiguration(
         iceServers=[
             RTCIceServer(

@@ -56,6 +56,8 @@ OnRtp = Callable[[int, int, int, bytes, float], None]
 
 _PINNED = {"aiortc": "1.16.", "aioice": "0.13.", "pylibsrtp": "1.0."}
 _HEADER = struct.Struct("!BBHII")
+_AIOICE_SERVER_TIMEOUT_S = 5
+_SERVER_TIMEOUT_S = 1.5  # a question that was lost is repeated after 0.5 s: RFC 8489, 6.2.1
 _MORE_QUESTIONS = 2
 """A single lost datagram is no reason to give somebody up."""
 _RTP_HEADER_BYTES = 12
@@ -147,6 +149,17 @@ def notice_lost_peers_sooner() -> None:
     nothing for that long. Harmless to call again.
     """
     ice.CONSENT_FAILURES = min(ice.CONSENT_FAILURES, _CONSENT_FAILURES)
+
+
+def pass_by_silent_servers() -> None:
+    """Gather without a STUN or TURN server that says nothing for a second and a half.
+
+    aioice waits five seconds for it, and the caller's telephone rings so long. Our
+    own addresses are gathered anyway, and mostly enough. Harmless to call again.
+    """
+    gather = getattr(ice.Connection, "get_component_candidates", None)
+    if gather is not None and gather.__defaults__ == (_AIOICE_SERVER_TIMEOUT_S,):
+        gather.__defaults__ = (_SERVER_TIMEOUT_S,)
 
 
 def guard_text_messages(pc: RTCPeerConnection, on_garbage: Callable[[], None]) -> None:
