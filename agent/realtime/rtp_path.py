@@ -226,8 +226,9 @@ class RtpPath:
 
     Attributes:
         is_fast: Whether the private names could be used.
-        codecs: What was negotiated, payload type to name ("opus"), the far end's favourite first.
-        payload_type: That favourite, which is sent.
+        codecs: What was negotiated, payload type to name ("opus"), in our order of preference:
+            the far end may send any of them.
+        payload_type: The first of them, which is sent.
         packets_sent, packets_received: Media packets, without RTCP.
         packets_dropped: Not sent, because the connection was down or closed.
         replayed: Repeats that SRTP refused; normal when the network duplicates.

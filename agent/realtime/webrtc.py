@@ -191,6 +191,7 @@ class WebRtcLeg(RealtimeLeg):
         path = self._peer.path if self._peer else None
         playout = self._playout
         return {
+            "codec": path.codecs[path.payload_type] if path else None,
             "fast_path": path.is_fast if path else None,
             "packets_sent": path.packets_sent if path else 0,
             "packets_unsent": path.packets_dropped if path else 0,

@@ -8,6 +8,7 @@ import wave
 from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from aioice import ice
 from aiortc import RTCPeerConnection
 from pydantic import SecretStr
 
+from agent.audio import g711
 from agent.audio.frame import FRAME_BYTES, SAMPLE_RATE_HZ, SILENCE, Frame
+from agent.audio.opus import OpusEncoder
 from agent.audio.wav import tone
 from agent.call.events import (
     AgentGone,
@@ -36,6 +39,7 @@ from agent.embedded.engines import Engines
 from agent.realtime.connector import RealtimeConnector
 from agent.realtime.leg import RealtimeLeg
 from agent.realtime.settings import RealtimeSettings
+from agent.realtime.webrtc import WebRtcLeg
 from tests.embedded.scripted import KEY, QUIET, FarEnd, scripted
 
 PROFILE = AgentProfile("receptionist", "You answer the phone.", "Hello.", "marin")
@@ -86,13 +90,17 @@ async def connected(
     *,
     fast: bool = True,
     timeout_s: float = 3.0,
+    line_codec: str = "",
+    **settings: Any,
 ) -> AsyncIterator[tuple[RealtimeLeg, FarEnd]]:
     """One open session with a far end that plays the script, or nothing."""
     async with (
         nothing_left(),
         scripted(engines, QUIET | (script or {})) as far,
         httpx.AsyncClient() as client,
-        connector(far.url, client, fast=fast, timeout_s=timeout_s).open(PROFILE, OFFER) as leg,
+        connector(far.url, client, fast=fast, timeout_s=timeout_s, **settings).open(
+            PROFILE, replace(OFFER, line_codec=line_codec)
+        ) as leg,
     ):
         yield leg, far
 
@@ -107,9 +115,16 @@ def frames(pcm: bytes) -> list[Frame]:
 
 
 def connector(
-    url: str, client: httpx.AsyncClient, *, fast: bool = True, timeout_s: float = 3.0
+    url: str,
+    client: httpx.AsyncClient,
+    *,
+    fast: bool = True,
+    timeout_s: float = 3.0,
+    **more: Any,
 ) -> RealtimeConnector:
-    settings = RealtimeSettings(base_url=url, api_key=SecretStr(KEY), connect_timeout_s=timeout_s)
+    settings = RealtimeSettings(
+        base_url=url, api_key=SecretStr(KEY), connect_timeout_s=timeout_s, **more
+    )
     return RealtimeConnector(settings, client, fast=fast)
 
 
@@ -206,7 +221,82 @@ async def test_the_caller_is_heard_as_they_spoke(engines: Engines, fast: bool) -
     assert far.trace[-1]["packets_received"] >= 30
 
 
-async def test_the_first_syllable_is_whole(engines: Engines, tmp_path: Path) -> None:
+def altered(find: str, put: str = "") -> dict[str, Any]:
+    return {"offers": [{"alter": [{"find": find, "put": put}]}]}
+
+
+def says_without(line: str) -> dict[str, Any]:
+    return altered(rf"a={line}[^\r]*\r\n")
+
+
+@pytest.mark.parametrize(
+    ("codec", "line_codec", "script", "spoken"),
+    [
+        pytest.param("opus", "PCMU", {}, "opus", id="Opus"),
+        pytest.param("pcmu", "PCMA", {}, "pcmu", id="PCMU"),
+        pytest.param("pcma", "PCMU", {}, "pcma", id="PCMA"),
+        pytest.param("auto", "PCMA", {}, "pcma", id="the caller's law"),
+        pytest.param("auto", "PCMU", says_without("rtpmap:0"), "pcmu", id="PCMU without rtpmap"),
+        pytest.param("auto", "PCMA", says_without("rtpmap:8"), "pcma", id="PCMA without rtpmap"),
+    ],
+)
+async def test_codecs(
+    engines: Engines, codec: str, line_codec: str, script: dict[str, Any], spoken: str
+) -> None:
+    """What the answer takes is spoken and heard, loud and whole."""
+    script = {"echo": True, **script}
+    async with connected(engines, script, codec=codec, line_codec=line_codec) as (leg, _):
+        assert leg.quality()["codec"] == spoken
+        ear = Ear(leg, frames(tone(440, 600)))
+        await ear.listen_until(lambda: len(ear.voiced) >= 25)
+        start = next(i for i, frame in enumerate(ear.heard) if loudness(frame) > 500)
+        assert all(loudness(frame) > 3000 for frame in ear.heard[start + 2 : start + 25])
+        assert leg.quality()["lost"] == 0
+
+
+async def test_g711_passes_as_it_is(engines: Engines) -> None:
+    """In the line's own law every sample of the caller's voice is what it was."""
+    spoken = g711.decode(g711.encode(tone(440, 300), "pcmu"), "pcmu")
+    async with connected(engines, {"echo": True}, codec="auto", line_codec="PCMU") as (leg, _):
+        ear = Ear(leg, frames(spoken))
+        await ear.listen_until(lambda: len(ear.voiced) >= 14)
+        assert spoken[FRAME_BYTES : 10 * FRAME_BYTES] in b"".join(ear.heard)
+
+
+async def test_a_far_end_may_send_any_codec_it_agreed_to(engines: Engines) -> None:
+    """It named Opus first and takes the caller's law: that is sent, and whichever comes is heard."""
+    changes = [
+        {"find": r"^(m=audio \d+ \S+) 0", "put": r"\1 96 0"},
+        {"find": "a=rtpmap:0", "put": "a=rtpmap:96 opus/48000/2\r\na=rtpmap:0"},
+    ]
+    script = {"offers": [{"alter": changes}], "turns": [says("Hello", 2000)]}
+    async with connected(engines, script, codec="auto", line_codec="PCMU") as (leg, _):
+        assert isinstance(leg, WebRtcLeg)
+        assert leg.quality()["codec"] == "pcmu"
+        encoder = OpusEncoder()
+        for number in range(20):
+            payload, arrival_s = encoder.encode(tone(440, 20)), asyncio.get_running_loop().time()
+            leg.receive_rtp(40_000 + number, 960 * number, 96, payload, arrival_s)
+            frame = leg.read_frame()
+        assert loudness(frame) > 3000
+        leg.receive_rtp(40_020, 0, 97, b"never agreed to", 0.0)
+        leg.greet("Hello.")
+        ear = Ear(leg)
+        await ear.listen_until(lambda: len(ear.voiced) >= 18)
+        assert leg.quality()["undecodable"] == 0
+
+
+WAYS = [
+    pytest.param({"codec": "opus"}, id="Opus"),
+    pytest.param({"codec": "pcmu"}, id="PCMU"),
+    pytest.param({"transport": "websocket"}, id="WebSocket"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_first_syllable_is_whole(
+    engines: Engines, tmp_path: Path, way: dict[str, Any]
+) -> None:
     """The first 100 ms of the greeting are at the ear as they were spoken."""
     # A click at once and then rising tones: a missing or repeated frame would show.
     greeting = b"".join(tone(200.0 + 100 * step, 20) for step in range(10))
@@ -217,7 +307,7 @@ async def test_the_first_syllable_is_whole(engines: Engines, tmp_path: Path) -> 
         sound.setframerate(SAMPLE_RATE_HZ)
         sound.writeframes(greeting)
     script = {"turns": [{"answer": [{"say": "Hello.", "wav": str(file)}]}]}
-    async with connected(engines, script) as (leg, _):
+    async with connected(engines, script, **way) as (leg, _):
         leg.greet("Hello.")
         ear = Ear(leg)
         await ear.listen_until(lambda: len(ear.voiced) >= 9)
@@ -255,6 +345,25 @@ async def test_a_bad_network_is_not_heard(engines: Engines) -> None:
         first = next(i for i, frame in enumerate(ear.heard) if loudness(frame) > 500)
         assert all(loudness(frame) > 1500 for frame in ear.heard[first + 1 : first + 78])
         assert leg.buffered_ms() == 0
+
+
+@pytest.mark.parametrize("codec", ["opus", "pcmu"])
+async def test_one_lost_packet_in_fifty(engines: Engines, codec: str) -> None:
+    """Each is concealed: no hole of 20 ms in the voice, and no delay that was not there before."""
+    lossy = [{"at": "session.created", "do": "lose", "every": 50}]
+    script = {"turns": [says("A long story.", 4000)], "faults": lossy}
+    async with connected(engines, script, codec=codec) as (leg, _):
+        leg.greet("Hello.")
+        ear = Ear(leg)
+        await ear.listen_until(lambda: len(ear.voiced) >= 2)
+        before_ms = leg.buffered_ms()
+        await ear.listen(185)
+        assert leg.quality()["lost"] in range(3, 6)
+        # The test's own clock may be late by a frame; five losses would be 100 ms.
+        assert leg.buffered_ms() <= before_ms + 40
+        first = next(i for i, frame in enumerate(ear.heard) if loudness(frame) > 500)
+        # A steady tone is the worst for Opus: after a loss it swells again for a frame.
+        assert all(loudness(frame) > 800 for frame in ear.heard[first + 1 : first + 180])
 
 
 async def test_barge_in_cuts_the_tail_and_not_the_next_word(engines: Engines) -> None:
@@ -297,10 +406,6 @@ async def test_the_tail_of_an_interrupted_response_ends_by_itself(engines: Engin
         assert ear.voiced == []
         await ear.listen(20)
         assert len(ear.voiced) > 10
-
-
-def altered(find: str, put: str = "") -> dict[str, Any]:
-    return {"offers": [{"alter": [{"find": find, "put": put}]}]}
 
 
 def refused(status: int, **manners: Any) -> dict[str, Any]:

@@ -14,7 +14,12 @@ from aioice import ice
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCRtpReceiver
 
 from agent.realtime import rtp_path
-from agent.realtime.rtp_path import RtpPath, check_private_names, gather_loopback_when_alone
+from agent.realtime.rtp_path import (
+    RtpPath,
+    _ReceivedStream,
+    check_private_names,
+    gather_loopback_when_alone,
+)
 
 
 @dataclass
@@ -185,6 +190,63 @@ async def test_reports_are_honest() -> None:
         assert told()["outbound-rtp"].packetsSent == 60
         assert told()["outbound-rtp"].bytesSent == 60 * 40
         assert told()["remote-inbound-rtp"].packetsLost == 3
+
+
+async def report_of(end: End, packets_lost: int) -> Any:
+    """What this end is told by the other's receiver reports, once they know of so many losses."""
+    async with asyncio.timeout(5):
+        while True:
+            stats = await end.pc.getSenders()[0].getStats()
+            for stat in stats.values():
+                if stat.type == "remote-inbound-rtp" and stat.packetsLost == packets_lost:
+                    return stat
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "semi-public"])
+async def test_loss_is_reported_as_it_was(fast: bool) -> None:
+    """One packet in four never leaves: the sender is told of a quarter, and of each."""
+    async with two_ends(fast=fast) as (a, b):
+        for number in range(200):
+            if number % 4 == 2:
+                b.path._sequence += 1
+            else:
+                b.path.send(bytes(40), 960 * number)
+        await until(lambda: len(a.heard) == 150)
+        told = await report_of(b, 50)
+        assert told.fractionLost == pytest.approx(64, abs=1)
+
+
+@pytest.mark.parametrize("rate_hz", [48000, 8000], ids=["Opus", "G.711"])
+@pytest.mark.parametrize("jitter_ms", [0, 4, 20])
+def test_jitter_is_reported_as_it_was(rate_hz: int, jitter_ms: int) -> None:
+    """Packets that come alternately early and late: their distance, whatever the timestamps do."""
+    stream = _ReceivedStream(rate_hz)
+    for number in range(500):
+        late_s = (number % 2) * jitter_ms / 1000
+        timestamp = (0xFFFF0000 + number * rate_hz // 50) & 0xFFFFFFFF
+        stream.note((65_400 + number) & 0xFFFF, timestamp, 1e6 + number * 0.02 + late_s)
+    assert stream.jitter / rate_hz * 1000 == pytest.approx(jitter_ms, abs=0.2)
+    assert (stream.packets_received, stream.packets_lost) == (500, 0)
+
+
+def test_a_pause_is_no_jitter() -> None:
+    """A sender that was silent for a minute, or set its clock anew, was not late."""
+    stream = _ReceivedStream(48000)
+    for number in range(200):
+        pause_s, jump = (60, 7_000_000) if number >= 100 else (0, 0)
+        stream.note(number, jump + number * 960, pause_s + number * 0.02)
+    assert stream.jitter < 48
+
+
+def test_a_new_count_is_no_loss() -> None:
+    """What was lost before stays lost; a step of thousands is a new count, once it is proved."""
+    stream = _ReceivedStream(8000)
+    for sequence in (0, 1, 2, 5, 30_000, 6, 30_000, 30_001, 30_002, 30_004, 30_003):
+        stream.note(sequence, sequence * 160, sequence * 0.02)
+    # The first packet of the new count proved nothing yet.
+    assert stream.packets_received == 9
+    assert stream.packets_lost == 2
 
 
 async def test_no_thread_is_kept_for_a_decoder() -> None:
