@@ -7,6 +7,7 @@ The peer connection is aiortc's; its private names stay in
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import datetime
 
@@ -127,6 +128,8 @@ class RealtimeCall:
             raise InvalidOffer("The SDP offer must begin with v=0 and end with a line break.")
         if "a=fingerprint:" not in sdp:
             raise InvalidOffer("The SDP offer has no fingerprint.")
+        if not _has_what_it_bundles(sdp):
+            raise InvalidOffer("The SDP offer bundles a media section that it does not have.")
         # Before the offer is set: aiortc chooses the codecs while it reads it.
         audio = self._pc.addTransceiver("audio", direction="sendrecv")
         codec = first_spoken(sdp)
@@ -200,8 +203,10 @@ class RealtimeCall:
         self._connected.set()
 
     def on_end(self, told: Callable[[str], None]) -> Callable[[], None]:
-        """Tell a sideband why the call has ended; returns what calls that off."""
+        """Tell a sideband why the call has ended, or is ending; returns what calls that off."""
         self._watchers.add(told)
+        if self._ended.is_set():
+            told(self._why)
         return lambda: self._watchers.discard(told)
 
     def _tick(self) -> None:
@@ -237,11 +242,15 @@ class RealtimeCall:
     def _on_channel(self, channel: RTCDataChannel) -> None:
         # With two channels the last one is used, as by the service.
         self._channel = channel
-        channel.on("close", lambda: self.end("data channel closed"))
+        channel.on("close", lambda: self._on_channel_closed(channel))
         if self._is_running:
             self.session.opened()
         # What comes sooner than the session runs is kept there until it does.
         channel.on("message", self._on_message)
+
+    def _on_channel_closed(self, channel: RTCDataChannel) -> None:
+        if channel is self._channel:
+            self.end("data channel closed")
 
     def _on_message(self, message: object) -> None:
         try:
@@ -251,6 +260,7 @@ class RealtimeCall:
             self.end("internal error")
 
     async def _close(self) -> None:
+        self._ended.set()
         self._pacer.remove(self._tick)
         for told in tuple(self._watchers):
             told(self._why)
@@ -264,6 +274,17 @@ class RealtimeCall:
     async def _close_peer(self) -> None:
         if not await self._gathering.close(_CLOSE_TIMEOUT_S):
             log.warning("! the peer connection did not close in time")
+
+
+def _has_what_it_bundles(sdp: str) -> bool:
+    """Whether aiortc finds a transport for every section (RFC 9143, 7.1); it breaks where not."""
+    groups = re.findall(r"^a=group:BUNDLE(.*)$", sdp, re.MULTILINE)
+    sections = re.split(r"^m=", sdp, flags=re.MULTILINE)[1:]
+    # As aiortc reads it: the last mid of a section counts.
+    mids = [re.findall(r"^a=mid:(\S+)", section, re.MULTILINE)[-1:] for section in sections]
+    return {mid for group in groups for mid in group.split()} <= {
+        mid for one in mids for mid in one
+    }
 
 
 async def _never(*_: object) -> None:

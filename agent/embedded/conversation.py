@@ -62,14 +62,16 @@ class Conversation:
             place = len(self._order)
         elif after == "root":
             place = 0
-        else:
-            self.get(after)
+        elif after in self._order:
             place = self._order.index(str(after)) + 1
+        else:
+            raise Refused("invalid_value", f"No item to follow: {after!r:.80}.", "previous_item_id")
+        before = self._order[place - 1] if place else None
         self._order.insert(place, item["id"])
         self._items[item["id"]] = item
         if len(self._order) > self._MOST_ITEMS:
             del self._items[self._order.pop(0)]
-        return self._order[place - 1] if place else None
+        return before
 
     def remove(self, item_id: object) -> None:
         """Forget an item.

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
+from pydantic import SecretStr
 
 from agent.embedded.settings import EmbeddedSettings
 
@@ -71,18 +72,17 @@ async def _start(settings: EmbeddedSettings, listen: str) -> tuple[asyncio.subpr
 
 
 def _environment(settings: EmbeddedSettings) -> dict[str, str]:
-    """Ours, and what our configuration file says of the language model.
+    """Ours, and what our configuration file says of the child.
 
-    The key must not stand on the command line, where every user can read it.
+    Keys must not stand on the command line, where every user can read them.
     """
     environment = dict(os.environ)
-    if settings.chat_url:
-        environment["TRUNKLINE_EMBEDDED__CHAT_URL"] = settings.chat_url
-        environment["TRUNKLINE_EMBEDDED__CHAT_MODEL"] = settings.chat_model
-        environment["TRUNKLINE_EMBEDDED__CHAT_TIMEOUT_S"] = str(settings.chat_timeout_s)
-    if settings.chat_api_key is not None:
-        key = settings.chat_api_key.get_secret_value()
-        environment["TRUNKLINE_EMBEDDED__CHAT_API_KEY"] = key
+    for name in settings.model_fields_set - {"listen", "facts_file"}:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        if value is not None:
+            environment[f"TRUNKLINE_EMBEDDED__{name.upper()}"] = str(value)
     return environment
 
 

@@ -35,12 +35,14 @@ class HttpError(Exception):
         return cls(400, refused.code, refused.message, param=refused.param)
 
 
-def error_body(message: str, code: str | None, param: str | None) -> JsonObject:
+def error_body(
+    message: str, code: str | None, param: str | None, kind: str = "invalid_request_error"
+) -> JsonObject:
     """Build the body of a refusal."""
     return {
         "error": {
             "message": message,
-            "type": "invalid_request_error",
+            "type": kind,
             "param": param,
             "code": code,
         }
@@ -64,3 +66,8 @@ async def http_exception_reply(_request: Request, error: Exception) -> Response:
     """Answer unknown paths, methods and broken multipart bodies, in the same form."""
     assert isinstance(error, HTTPException)
     return JSONResponse(error_body(str(error.detail), None, None), error.status_code)
+
+
+async def broken_reply(_request: Request, _error: Exception) -> Response:
+    """Answer a request at which the server itself broke; what broke is in its log."""
+    return JSONResponse(error_body("The server had an error.", None, None, "server_error"), 500)

@@ -35,7 +35,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message
 from starlette.websockets import WebSocket
 
 from agent.embedded.access import Access, bearer, life_of
@@ -51,7 +51,13 @@ from agent.embedded.protocol import (
     only_known,
     read_json,
 )
-from agent.embedded.replies import HttpError, error_reply, http_exception_reply, refusal
+from agent.embedded.replies import (
+    HttpError,
+    broken_reply,
+    error_reply,
+    http_exception_reply,
+    refusal,
+)
 from agent.embedded.script import Script
 from agent.embedded.session_object import (
     default_session,
@@ -95,6 +101,7 @@ class RealtimeServer:
         self._pacer = Pacer()
         self._calls: dict[str, RealtimeCall] = {}
         self._sockets: set[SocketSession] = set()
+        self._answering = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.app = Starlette(
             routes=[
@@ -106,6 +113,7 @@ class RealtimeServer:
             exception_handlers={
                 HttpError: error_reply,
                 HTTPException: http_exception_reply,
+                Exception: broken_reply,
             },
             # As the service: a page may open a call and read where it is.
             middleware=[
@@ -121,8 +129,8 @@ class RealtimeServer:
 
     @property
     def call_count(self) -> int:
-        """How many sessions are open, over WebRTC and WebSocket."""
-        return len(self._calls) + len(self._sockets)
+        """How many sessions are open or being opened, over WebRTC and WebSocket."""
+        return len(self._calls) + len(self._sockets) + self._answering
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -174,10 +182,13 @@ class RealtimeServer:
             limit_s=self._settings.session_limit_s,
             trace=self._trace(f"rtc_{suffix}"),
         )
+        self._answering += 1
         try:
             answer = await call.accept(sdp)
         except InvalidOffer as error:
             raise HttpError(400, "invalid_offer", str(error)) from error
+        finally:
+            self._answering -= 1
         self._calls[call.call_id] = call
         task = asyncio.create_task(self._run(call))
         self._tasks.add(task)
@@ -272,17 +283,28 @@ def _socket_key(websocket: WebSocket, offered: Sequence[str]) -> str:
     return _key(websocket)
 
 
-def _check_length(request: Request) -> None:
+def _bounded(request: Request) -> Request:
+    """The same request, which is refused as soon as its body is longer than it may be."""
+    refused = HttpError(413, "request_too_large", "The request is longer than 512 KiB.")
     length = request.headers.get("content-length", "")
-    if not length.isdigit():
-        raise HttpError(411, "invalid_request", "The request needs a Content-Length.")
-    if int(length) > _MOST_BODY_BYTES:
-        raise HttpError(413, "request_too_large", "The request is longer than 512 KiB.")
+    if length.isdigit() and int(length) > _MOST_BODY_BYTES:
+        raise refused
+    room_bytes = _MOST_BODY_BYTES
+
+    async def receive() -> Message:
+        nonlocal room_bytes
+        message = await request.receive()
+        room_bytes -= len(message.get("body", b""))
+        if room_bytes < 0:
+            raise refused
+        return message
+
+    return Request(request.scope, receive)
 
 
 async def _read_object(request: Request) -> JsonObject:
     """Take a JSON object out of a request; an empty body is an empty object."""
-    _check_length(request)
+    request = _bounded(request)
     try:
         body = read_json((await request.body() or b"{}").decode())
     except ValueError as error:
@@ -294,7 +316,7 @@ async def _read_object(request: Request) -> JsonObject:
 
 async def _read_offer(request: Request) -> tuple[str, JsonObject | None]:
     """Take the SDP and the session out of either request form (1.2, A and B)."""
-    _check_length(request)
+    request = _bounded(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in _OFFER_TYPES:
         message = (

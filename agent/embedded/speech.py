@@ -93,7 +93,7 @@ class Speech:
                 # The comma keeps the voice up where the sentence goes on.
                 words = f"{sentence.rstrip(',;:')}," if goes_on and number == 0 else sentence
                 pcm = await self._state.engines.say(words, speed, voice)
-                if not is_first and not (goes_on and number == 1):
+                if pcm and not is_first and not (goes_on and number == 1):
                     pcm = PAUSE_BETWEEN_SENTENCES + pcm
             share = writer.afford(sentence, len(pcm) // _BYTES_PER_MS)
             if pcm:

@@ -70,9 +70,11 @@ class ScriptedMind(Mind):
         """The turn that will be answered next; None after the last."""
         return self._turns[0] if self._turns else None
 
-    def manners_of(self, sentence: str) -> ScriptStep | None:
-        """How a text is spoken; told once, for its first sentence."""
-        return self._manners.pop(sentence, None)
+    def manners_of(self, words: str) -> ScriptStep | None:
+        """How a text is spoken; told once, for its first sentence or the beginning of a long one."""
+        head = words.removesuffix(",")
+        begun = next((first for first in self._manners if first.startswith(head)), "")
+        return self._manners.pop(begun, None)
 
     def _next_turn(self) -> list[Step]:
         if not self._turns:

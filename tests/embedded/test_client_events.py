@@ -74,7 +74,10 @@ async def test_every_type_is_answered(url: str) -> None:
         pytest.param(_item(id="item_said"), WRONG, "item.id", id="duplicate item id"),
         pytest.param(_item(id=5), WRONG, "item.id", id="item id is a number"),
         pytest.param(
-            {**_item(), "previous_item_id": "item_x"}, WRONG, "item_id", id="unknown previous item"
+            {**_item(), "previous_item_id": "item_x"},
+            WRONG,
+            "previous_item_id",
+            id="unknown previous item",
         ),
         pytest.param({"type": "conversation.item.create"}, MISSING, "item", id="no item"),
         pytest.param(_item(type="mcp_call"), WRONG, "item.type", id="an item clients cannot make"),

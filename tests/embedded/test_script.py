@@ -334,6 +334,23 @@ async def test_exact_sound(engines: Engines, tmp_path: Path) -> None:
         assert first[: len(sound) // 2] == client.audio()[len(first) :] == encode(sound, "pcmu")
 
 
+async def test_a_long_sentence(engines: Engines) -> None:
+    """A sentence that begins to be spoken in part sounds as it is written, all the same."""
+    long = "This sentence is so long that its beginning is spoken first, and the rest of it later."
+    step = {"say": f"{long} And another one.", "tone_hz": 440, "tone_ms": 300}
+    silent = {"say": long, "silent": True}
+    script = Script.model_validate({"turns": [{"answer": [step]}, {"answer": [silent]}]})
+    async with scripted(engines, script, key="") as far, open_socket(far.url) as client:
+        await client.send(type="response.create")
+        await client.wait("response.done")
+        before = len(client.audio())
+        assert before == 300 * 48
+        await client.send(type="response.create")
+        await client.wait("response.done", 2)
+        assert len(client.audio()) > before + 1000 * 48
+        assert not any(client.audio()[before:])
+
+
 async def test_the_trace_tells_both_sides(engines: Engines) -> None:
     """What a client sent and what it was sent, faults included, is written down, audio left out."""
     script = _faults({"at": "session.created", "do": "repeat"})

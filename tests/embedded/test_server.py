@@ -16,6 +16,8 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 from pydantic import SecretStr
 
+from agent.embedded.access import Access
+from agent.embedded.conversation import Conversation
 from agent.embedded.server import RealtimeServer
 from agent.embedded.settings import EmbeddedSettings
 from tests.embedded.caller import open_call, post_offer
@@ -50,6 +52,9 @@ async def _gone(server: RealtimeServer, calls: int = 0) -> None:
         pytest.param(lambda sdp: sdp.replace("a=fingerprint", "a=finger"), id="no fingerprint"),
         pytest.param(lambda sdp: sdp.replace("a=ice-ufrag", "a=ice"), id="no ICE"),
         pytest.param(lambda sdp: sdp[: len(sdp) // 3] + "\r\n", id="cut off"),
+        pytest.param(
+            lambda sdp: re.sub(r"m=application.*\r\n", "", sdp), id="a media line is missing"
+        ),
     ],
 )
 async def test_bad_offer(url: str, server: RealtimeServer, change: Any) -> None:
@@ -129,6 +134,37 @@ class TestRequiredKey:
             assert reply.status_code == 201
             reply = await client.post(f"{url}/realtime/calls", content=offer, headers=headers)
             assert (reply.status_code, reply.headers["retry-after"]) == (429, "5")
+
+    async def test_all_at_once(self, url: str) -> None:
+        """Offers that come together do not get in together where there is room for one."""
+        offers = [await _offer() for _ in range(4)]
+        headers = {"Content-Type": "application/sdp", "Authorization": "Bearer right"}
+        async with httpx.AsyncClient(trust_env=False) as client:
+            asked = (
+                client.post(f"{url}/realtime/calls", content=offer, headers=headers)
+                for offer in offers
+            )
+            replies = await asyncio.gather(*asked)
+        assert sorted(reply.status_code for reply in replies) == [201, 429, 429, 429]
+
+
+async def test_broken_server(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the server itself breaks, the client is told in OpenAI's form, the log what it was."""
+    monkeypatch.setattr(Access, "mint", lambda *_: 1 / 0)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        reply = await client.post(f"{url}/realtime/client_secrets", json={})
+    assert (reply.status_code, reply.json()["error"]["type"]) == (500, "server_error")
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_full_conversation() -> None:
+    """Where the oldest item gives way to a new one, the new one still follows the last."""
+    conversation = Conversation()
+    for number in range(2500):
+        before = conversation.add({"id": f"item_{number}"})
+        assert before == (f"item_{number - 1}" if number else None)
 
 
 @pytest.mark.parametrize(
