@@ -348,7 +348,7 @@ async def test_a_long_sentence(engines: Engines) -> None:
         await client.send(type="response.create")
         await client.wait("response.done", 2)
         assert len(client.audio()) > before + 1000 * 48
-        assert not any(client.audio()[before:])
+        assert max(abs(sample) for sample in memoryview(client.audio()[before:]).cast("h")) < 50
 
 
 async def test_the_trace_tells_both_sides(engines: Engines) -> None:
