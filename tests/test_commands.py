@@ -147,7 +147,7 @@ def test_check_finds_what_is_wrong(tmp_path: Path, taken_port: int) -> None:
     assert lines["sip"].startswith("FAIL")
     assert lines["admin"].startswith("ok")
     assert "trunkline db upgrade" in lines["database"]
-    assert "cannot be reached" in lines["realtime"]
+    assert "the Realtime API is unreachable" in lines["realtime"]
     assert "nobody may call" in lines["trunk"]
     assert "carries" in lines["pjsip"]
     assert lines["prices"].startswith("FAIL")
