@@ -45,10 +45,12 @@ async def exchange(
     request.read()  # a multipart body streams itself once
     may_retry = True
     while True:
-        request.extensions["timeout"] = httpx.Timeout(max(0.1, deadline_s - loop.time())).as_dict()
+        # Not httpx's timeout alone: that is for each piece of a reply that may drip for hours.
+        request.extensions["timeout"] = httpx.Timeout(timeout_s).as_dict()
         try:
-            reply = await client.send(request)
-        except httpx.TimeoutException as error:
+            async with asyncio.timeout_at(deadline_s):
+                reply = await client.send(request)
+        except (httpx.TimeoutException, TimeoutError) as error:
             raise AgentUnavailable("the Realtime API did not answer in time") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = clean(str(error), 120) or type(error).__name__

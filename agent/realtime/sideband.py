@@ -10,7 +10,7 @@ Source: OpenAI Realtime API, server-side controls.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
@@ -68,7 +68,7 @@ async def open_sideband(
         AgentUnavailable: There is no such call, or no way in.
     """
     url = f"{socket_url(settings.base_url)}?call_id={quote(realtime_call_id, safe='')}"
-    connection = await _connect(url, key_headers(settings), settings.connect_timeout_s)
+    connection = await _connect(url, settings)
     reading = asyncio.create_task(_read(connection, on_text))
     try:
         yield Sideband(connection, reading)
@@ -93,7 +93,8 @@ def socket_url(base_url: str) -> str:
     return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/realtime"
 
 
-async def _connect(url: str, headers: Mapping[str, str], timeout_s: float) -> ClientConnection:
+async def _connect(url: str, settings: RealtimeSettings) -> ClientConnection:
+    timeout_s = settings.connect_timeout_s
     loop = asyncio.get_running_loop()
     known_s = loop.time() + min(timeout_s / 2, _UNKNOWN_FOR_S)
     try:
@@ -102,11 +103,12 @@ async def _connect(url: str, headers: Mapping[str, str], timeout_s: float) -> Cl
                 try:
                     return await connect(
                         url,
-                        additional_headers=headers,
+                        additional_headers=key_headers(settings),
                         max_size=_MOST_EVENT_BYTES,
                         open_timeout=None,
                         close_timeout=_CLOSE_TIMEOUT_S,
                         compression=None,
+                        proxy=None if settings.provider == "embedded" else True,
                     )
                 except InvalidStatus as refused:
                     if refused.response.status_code != 404 or loop.time() > known_s:

@@ -1,5 +1,7 @@
 """The HTTP side of opening a session: what is asked, and what each refusal is called."""
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -196,6 +198,26 @@ async def test_no_second_attempt_without_time() -> None:
     with pytest.raises(AgentUnavailable):
         await api_that(refusal(503), seen=seen, connect_timeout_s=0.5).create(OFFER)
     assert len(seen) == 1
+
+
+async def test_a_reply_that_drips() -> None:
+    """A byte now and then keeps a connection alive, and no caller."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 1000000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"v")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, httpx.AsyncClient() as client:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        api = CallsApi(RealtimeSettings(base_url=url, connect_timeout_s=0.3), client)
+        with pytest.raises(AgentUnavailable, match="did not answer in time"):
+            await api.create(OFFER)
 
 
 SECRET = httpx.Response(200, json={"value": "ek_1", "expires_at": 1795250600})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sip.routing import header_of, host_of, request_uri_of, route, trunk_of, user_of
+from sip.routing import header_of, headers_of, host_of, request_uri_of, route, trunk_of, user_of
 from sip.settings import RouteSettings, TrunkSettings
 
 TRUNKS = [
@@ -91,6 +91,16 @@ MESSAGE = (
 def test_header_of(name: str, short_name: str, expected: str) -> None:
     """A header is found by either name, in the head only."""
     assert header_of(MESSAGE, name, short_name) == expected
+
+
+def test_headers_of() -> None:
+    """Those asked for, by the names they were asked with, fit to show; the rest stays outside."""
+    message = (
+        "INVITE sip:100@host SIP/2.0\r\nx-customer:  47\t11 \x1b[2J\r\nX-Empty: \r\n"
+        "X-Other: secret\r\nX-Long: " + "a" * 5000 + "\r\n\r\nX-Body: no header"
+    )
+    found = headers_of(message, ("X-Customer", "X-Empty", "X-Body", "X-Missing", "X-Long"))
+    assert found == {"X-Customer": "47 11 [2J", "X-Long": "a" * 255 + "…"}
 
 
 def test_request_uri_of() -> None:
