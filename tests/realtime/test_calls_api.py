@@ -202,6 +202,7 @@ async def test_no_second_attempt_without_time() -> None:
 
 async def test_a_reply_that_drips() -> None:
     """A byte now and then keeps a connection alive, and no caller."""
+    is_over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 1000000\r\n\r\n")
@@ -210,14 +211,17 @@ async def test_a_reply_that_drips() -> None:
                 writer.write(b"v")
                 await writer.drain()
                 await asyncio.sleep(0.01)
-        writer.close()
+        writer.transport.abort()
+        is_over.set()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server, httpx.AsyncClient() as client:
+    async with asyncio.timeout(10), await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        api = CallsApi(RealtimeSettings(base_url=url, connect_timeout_s=0.3), client)
-        with pytest.raises(AgentUnavailable, match="did not answer in time"):
-            await api.create(OFFER)
+        async with httpx.AsyncClient() as client:
+            api = CallsApi(RealtimeSettings(base_url=url, connect_timeout_s=0.3), client)
+            with pytest.raises(AgentUnavailable, match="did not answer in time"):
+                await api.create(OFFER)
+        await is_over.wait()
+        await asyncio.sleep(0)  # the transport is closed in the turn after
 
 
 SECRET = httpx.Response(200, json={"value": "ek_1", "expires_at": 1795250600})
