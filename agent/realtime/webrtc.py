@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from agent.audio.frame import Frame
+from agent.audio.frame import SAMPLE_RATE_HZ, Frame
 from agent.audio.opus import OpusEncoder
 from agent.call.events import (
     AgentInterrupted,
@@ -205,6 +205,9 @@ class WebRtcLeg(RealtimeLeg):
             "reordered": playout.reordered,
             "underruns": playout.underruns,
             "overflowed": playout.overflowed,
+            "trimmed": playout.trimmed,
+            "shortened_ms": playout.shortened_samples * 1000 // SAMPLE_RATE_HZ,
+            "lengthened_ms": playout.lengthened_samples * 1000 // SAMPLE_RATE_HZ,
             "undecodable": playout.undecodable,
             "jitter_ms": round(playout.jitter_ms, 1),
             "flushed_ms": self._flushed_ms,

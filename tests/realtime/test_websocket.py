@@ -28,6 +28,7 @@ from agent.call.events import (
 from agent.call.ports import AgentProfile, AgentUnavailable, CallOffer
 from agent.embedded.engines import Engines
 from agent.embedded.voice import Voice
+from agent.realtime import websocket
 from agent.realtime.connector import RealtimeConnector
 from agent.realtime.leg import RealtimeLeg
 from agent.realtime.settings import RealtimeSettings
@@ -322,6 +323,43 @@ async def test_a_far_end_that_never_answers() -> None:
             with pytest.raises(AgentUnavailable, match=r"did not answer within 0\.3 s"):
                 async with RealtimeConnector(settings, client).open(PROFILE, line("")):
                     pass
+
+
+async def test_a_far_end_that_vanishes(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pulled cable is noticed by the pings that nobody answers."""
+    monkeypatch.setattr(websocket, "_PING_EVERY_S", 0.2)
+    monkeypatch.setattr(websocket, "_PING_TIMEOUT_S", 0.3)
+    cut = asyncio.Event()
+    async with (
+        nothing_left(),
+        scripted(engines, QUIET) as far,
+        cable(far.url, cut) as url,
+        httpx.AsyncClient() as client,
+        RealtimeConnector(settings_of(url), client).open(PROFILE, line("PCMU")) as leg,
+    ):
+        cut.set()
+        gone = await next_event(leg, AgentGone)
+        assert gone == AgentGone("the connection to the Realtime API was lost")
+
+
+@asynccontextmanager
+async def cable(url: str, cut: asyncio.Event) -> AsyncIterator[str]:
+    """A TCP connection to the far end, which carries nothing any more once it is cut."""
+    host, _, port = url.removeprefix("http://").removesuffix("/v1").rpartition(":")
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if not cut.is_set():
+                writer.write(data)
+        writer.close()
+
+    async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+
+    server = await asyncio.start_server(join, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
 
 
 async def test_a_secret_opens_the_session(engines: Engines) -> None:
