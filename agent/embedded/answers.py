@@ -183,6 +183,9 @@ class Answers:
         steps = self._reply({})
         if steps:
             self._respond({}, steps)
+        else:
+            # After a cough the caller is as silent as before.
+            self._idle.answered(self._ears.now_ms, self._speech.ahead_ms)
 
     def _reply(self, options: JsonObject) -> list[Step]:
         """Let the mind answer everything said since the last answer, as one turn."""
@@ -252,19 +255,19 @@ class Answers:
                 if isinstance(step, Write):
                     self._speech.write(writer, step.text)
                     continue
-                self._speech.end_message(writer)
+                await self._speech.end_message(writer)
                 writer.call_tool(step.name, step.arguments)
                 if not is_parallel:
                     break
         except OutOfTokens:
-            self._speech.end_message(writer, is_whole=False)
+            await self._speech.end_message(writer, is_whole=False)
             return "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
         except ChatFailed as failed:
-            self._speech.end_message(writer, is_whole=False)
+            await self._speech.end_message(writer, is_whole=False)
             message = f"The language model did not answer: {failed}."
             error = {"type": "server_error", "code": failed.code, "message": message}
             return "failed", {"type": "failed", "error": error}
-        self._speech.end_message(writer)
+        await self._speech.end_message(writer)
         return "completed", None
 
     async def _steps(

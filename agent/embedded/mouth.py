@@ -56,6 +56,14 @@ class Mouth:
         """Whether anything is still to be said."""
         return bool(self._speeches)
 
+    def is_about_to_begin(self, response_id: str) -> bool:
+        """Whether the next frame is the first of this response."""
+        if not self._speeches:
+            return False
+        next_up = self._speeches[0]
+        has_frame = len(next_up.pcm) >= FRAME_BYTES
+        return next_up.response_id == response_id and has_frame and not next_up.taken
+
     def begin(self, response_id: str, item_id: str) -> None:
         """Open a response's speech, once a response; it waits for the one before it."""
         self._speeches.append(_Speech(response_id, item_id))

@@ -7,8 +7,10 @@ Over RTP the server knows what was sent; in events it guesses from the audio
 that came meanwhile, and the client tells by truncation what it has played.
 """
 
+import asyncio
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 
 import structlog
 
@@ -31,6 +33,8 @@ log = structlog.get_logger()
 
 _BYTES_PER_MS = SAMPLE_RATE_HZ * 2 // 1000
 _WORDS_PER_DELTA = 3
+# The pacer takes a frame every 20 ms.
+_BEGIN_TIMEOUT_S = 0.1
 
 
 class Speech:
@@ -53,6 +57,7 @@ class Speech:
         self._ears = ears
         self._in_events = in_events
         self._mouth = Mouth()
+        self._begun = asyncio.Event()
         self._spoken_ms: dict[str, int] = {}
         self._sentences: dict[str, list[tuple[str, int]]] = {}
         self._playing_until_ms = 0
@@ -144,11 +149,19 @@ class Speech:
         begin_ms = max(self._playing_until_ms, self._ears.now_ms)
         self._playing_until_ms = begin_ms + duration_ms
 
-    def end_message(self, writer: ResponseWriter, *, is_whole: bool = True) -> None:
-        """Close the response's message, if one is open."""
+    async def end_message(self, writer: ResponseWriter, *, is_whole: bool = True) -> None:
+        """Close the response's message, if one is open.
+
+        S3: what can be heard at once has begun before. Nothing else is waited for.
+        """
         if writer.message_id is None:
             return
         self.complete(writer.id)
+        if self._mouth.is_about_to_begin(writer.id):
+            self._begun.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BEGIN_TIMEOUT_S):
+                    await self._begun.wait()
         writer.end_message("completed" if is_whole else "incomplete")
 
     def complete(self, response_id: str) -> None:
@@ -161,6 +174,7 @@ class Speech:
         for fact in facts:
             if isinstance(fact, Started):
                 self.has_begun = True
+                self._begun.set()
                 kind = "started"
             else:
                 kind = "stopped"

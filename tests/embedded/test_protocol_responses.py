@@ -1,12 +1,17 @@
 """Responses beside the conversation, with their own input, and after a long silence."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from agent.embedded.answers import STILL_THERE
+from agent.embedded.engines import Engines
 from agent.embedded.server import RealtimeServer
-from tests.embedded.caller import open_call
+from agent.embedded.voice import Voice
+from tests.embedded.caller import TIMEOUT_S, open_call
+from tests.embedded.event_speech import wide
+from tests.embedded.scripted import QUIET, scripted
 from tests.embedded.socket_client import open_socket
 
 
@@ -181,6 +186,22 @@ async def test_idle_timeout(url: str) -> None:
         ]
         said = await client.wait("response.output_audio_transcript.done", 2)
         assert said["transcript"] == STILL_THERE
+
+
+async def test_idle_after_what_needs_no_answer(engines: Engines, voice: Voice) -> None:
+    """A caller who only coughed, and then says nothing, is asked all the same."""
+    async with scripted(engines, QUIET, key="") as far, open_socket(far.url) as client:
+        detection = {"type": "server_vad", "idle_timeout_ms": 300}
+        audio = {"input": {"turn_detection": detection}}
+        await client.send(type="session.update", session={"type": "realtime", "audio": audio})
+        await client.append(wide(bytes(8000) + voice.synthesise("Ahem.") + bytes(16_000)))
+        await client.wait("input_audio_buffer.committed")
+        # No event tells that a turn needs no answer: silence goes on until it is noticed.
+        async with asyncio.timeout(TIMEOUT_S):
+            while "input_audio_buffer.timeout_triggered" not in client.kinds():
+                await client.append(bytes(4800))
+                await asyncio.sleep(0)
+        await client.wait("response.done")
 
 
 async def test_text_that_is_no_text(url: str, server: RealtimeServer) -> None:
