@@ -11,6 +11,7 @@ from dataclasses import replace
 from agent.call.instructions import fill_in
 from agent.call.ports import AgentProfile, CallOffer
 from agent.realtime.session import with_own
+from agent.realtime.standby import standby_settings
 from agent.settings import Settings
 
 
@@ -41,9 +42,15 @@ def regions_of(settings: Settings) -> dict[str, str]:
 
 
 def addresses_of(settings: Settings) -> set[str]:
-    """Name every provider's address that a call may go to."""
-    sessions = [with_own(settings.realtime, agent.own()) for agent in settings.answering_agents]
-    return {session.base_url for session in sessions} | set(regions_of(settings).values())
+    """Name every provider's address that a call may go to; the embedded server has none."""
+    found = set()
+    if settings.provider != "embedded":
+        sessions = [with_own(settings.realtime, agent.own()) for agent in settings.answering_agents]
+        found = {session.base_url for session in sessions} | set(regions_of(settings).values())
+    standby = settings.realtime.standby
+    if standby is not None and (standby.provider or settings.provider) != "embedded":
+        found.add(standby_settings(settings.realtime, standby).base_url)
+    return found
 
 
 def for_call(

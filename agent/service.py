@@ -191,13 +191,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=not embedded))
         toolbox = await stack.enter_async_context(open_toolbox(settings.tools, client))
         calls_client = await stack.enter_async_context(
-            open_client(
-                [] if embedded else addresses_of(settings),
-                warm_every_s=realtime.warm_every_s,
-                trust_env=not embedded,
-            )
+            open_client(addresses := addresses_of(settings), warm_every_s=realtime.warm_every_s)
         )
-        safety_key = b"" if embedded else _safety_key(settings, database)
+        safety_key = _safety_key(settings, database) if addresses else b""
         switchboard = Switchboard(
             profiles_of(settings),
             connectors_of(realtime, calls_client, safety_key, url),

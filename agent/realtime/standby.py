@@ -43,7 +43,11 @@ class StandbyConnector:
         self, profile: AgentProfile, offer: CallOffer
     ) -> AbstractAsyncContextManager[AgentSession]:
         """Connect one session; see `AgentConnector.open`."""
-        kept = {k: v for k, v in profile.own_settings.items() if k not in _OF_THE_FIRST}
-        voice = self._own.get("voice", profile.voice)
-        other = replace(profile, own_settings={**kept, **self._own}, voice=voice)
-        return self._connector.open(other, offer)
+        return self._connector.open(standing_by(profile, self._own), offer)
+
+
+def standing_by(profile: AgentProfile, own: Mapping[str, Any]) -> AgentProfile:
+    """Describe an agent as the stand-by knows it; `own` is what that sets of a session."""
+    kept = {k: v for k, v in profile.own_settings.items() if k not in _OF_THE_FIRST}
+    voice = own.get("voice", profile.voice)
+    return replace(profile, own_settings={**kept, **own}, voice=voice)

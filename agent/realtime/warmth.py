@@ -22,20 +22,21 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def open_client(
-    addresses: Collection[str], *, warm_every_s: float, trust_env: bool = True
+    addresses: Collection[str], *, warm_every_s: float
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Hold a client and keep its connections warm; close both however the block is left.
 
     Args:
         addresses: Base URLs that calls will go to.
         warm_every_s: How often each is asked; 0 for never.
-        trust_env: Proxies and certificates named in the environment are used.
     """
     limits = httpx.Limits(
         max_connections=_MOST_CONNECTIONS,
         keepalive_expiry=max(_LEAST_KEPT_S, 2 * warm_every_s),
     )
-    async with httpx.AsyncClient(limits=limits, trust_env=trust_env) as client:
+    # A proxy of the environment cannot reach a server on this machine.
+    direct = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))
+    async with httpx.AsyncClient(limits=limits, mounts=direct) as client:
         # Without TLS a new connection costs next to nothing.
         secure = sorted({url for url in addresses if url.startswith("https:")})
         warming = asyncio.create_task(_keep_warm(client, secure, warm_every_s))

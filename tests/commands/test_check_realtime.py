@@ -51,6 +51,24 @@ async def lines(folder: Path, config: str, key: str = KEY) -> list[str]:
             id="a region that is not there",
         ),
         pytest.param(
+            '[realtime.standby]\nmodel = "m-3"\nbase_url = "http://127.0.0.1:9/v1"\n',
+            KEY,
+            [("ok", "receptionist's"), ("FAIL", "http://127.0.0.1:9/v1, m-3")],
+            id="a stand-by that is not there",
+        ),
+        pytest.param(
+            '[realtime.standby]\nprovider = "embedded"\n',
+            KEY,
+            [("ok", "receptionist's"), ("ok", "the embedded server, offline")],
+            id="the embedded server stands by",
+        ),
+        pytest.param(
+            'tracing = {metadata = {a = "b"}}\ntool_choice = {type = "function", name = "weather"}',
+            KEY,
+            [("ok", "receptionist's")],
+            id="tables in tables",
+        ),
+        pytest.param(
             '[[trunks]]\nname = "east"\nallow = ["127.0.0.1"]\nbase_url = "http://127.0.0.1:9/v1"\n',
             KEY,
             [("ok", "receptionist's"), ("FAIL", "http://127.0.0.1:9/v1")],

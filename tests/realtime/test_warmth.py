@@ -147,3 +147,14 @@ async def test_nothing_to_keep_warm(url: str, every_s: float) -> None:
     async with asyncio.timeout(_TIMEOUT_S), open_client([url], warm_every_s=every_s) as client:
         with pytest.raises(httpx.ConnectError):
             await client.post(f"{url}/realtime/calls")
+
+
+async def test_a_proxy_is_for_others(far: FarEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server on this machine is reached past the proxy that the environment names."""
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with open_client([], warm_every_s=0) as client:
+        reply = await client.post(f"{far.url}/realtime/calls")
+    assert reply.status_code == 200
