@@ -185,6 +185,8 @@ class RealtimeProtocol:
         """What the far end, which counts what it sent, wrongly takes for heard."""
         self._is_unwanted = False
         """What was asked for last is to be cancelled as soon as it begins."""
+        self._cancelled: dict[str, None] = {}
+        """Responses we stopped: what the far end made before it read that is not for the ear."""
         self._handlers: dict[str, Callable[[dict[str, Any]], list[CallEvent]]] = {
             "session.created": self._session_created,
             "session.updated": self._session_updated,
@@ -334,7 +336,7 @@ class RealtimeProtocol:
         if self._awaits_response:
             self._is_unwanted = True
         for response_id in self._active:
-            self._send("response.cancel", response_id=response_id)
+            self._cancel(response_id)
         if self._speaking:
             self._send("output_audio_buffer.clear")
 
@@ -402,8 +404,12 @@ class RealtimeProtocol:
         self._caller_speaks = False
         if self._is_unwanted:
             self._is_unwanted = False
-            self._send("response.cancel", response_id=response_id)
+            self._cancel(response_id)
         return [ResponseStarted(response_id)]
+
+    def _cancel(self, response_id: str) -> None:
+        _remember(self._cancelled, response_id, None)
+        self._send("response.cancel", response_id=response_id)
 
     def _response_done(self, event: dict[str, Any]) -> list[CallEvent]:
         response = _object(event, "response")
@@ -585,7 +591,7 @@ class RealtimeProtocol:
             payload = binascii.a2b_base64(_text(event, "delta"), strict_mode=True)
         except ValueError:  # of which binascii.Error is one
             raise _Garbage("response.output_audio.delta that is no base64") from None
-        if payload:
+        if payload and response_id not in self._cancelled:
             content_index = index if isinstance(index, int) else 0
             self._audio.append(AudioPiece(response_id, item_id, content_index, payload))
         return []

@@ -21,6 +21,7 @@ _BYTES_PER_MS = SAMPLE_RATE_HZ // 1000
 _MOST_WAITING_BYTES = 600 * SAMPLE_RATE_HZ
 """Ten minutes: no far end says as much in one answer."""
 
+_MOST_PIECES = 30_000
 _MOST_MUTED = 64
 
 
@@ -99,7 +100,8 @@ class Spool:
         """Take some speech, or the end of an item's, as it arrived, at whatever speed."""
         if piece.response_id in self._muted:
             return
-        if self._waiting_bytes + len(piece.payload) > _MOST_WAITING_BYTES:
+        is_full = self._waiting_bytes + len(piece.payload) > _MOST_WAITING_BYTES
+        if is_full or len(self._chunks) >= _MOST_PIECES:
             self.overflowed_bytes += len(piece.payload)
             return
         response = self._responses.get(piece.response_id)

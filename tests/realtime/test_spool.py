@@ -144,6 +144,14 @@ def test_a_far_end_that_never_stops_is_bounded() -> None:
     assert spool.overflowed_bytes == 100 * 8000
 
 
+def test_crumbs_are_bounded() -> None:
+    """A far end that sends single samples fills no memory with what holds them."""
+    spool = Spool()
+    for _ in range(40_000):
+        spool.add(AudioPiece("r1", "i1", 0, b"x"), 1.0)
+    assert spool.overflowed_bytes == 10_000
+
+
 @given(
     st.lists(
         st.one_of(
