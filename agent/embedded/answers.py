@@ -32,6 +32,7 @@ STILL_THERE = "Are you still there?"
 """What a caller is told who says nothing, where the client asks for that."""
 # A mind is brief; a client's greeting of this length takes two minutes to say.
 _MOST_CHARS_SAID = 2000
+_MOST_UNHEARD_MS = 600_000  # 10 MB
 
 
 class Answers:
@@ -112,6 +113,8 @@ class Answers:
         Raises:
             Refused: It cannot be made, or another one is being made.
         """
+        if self._speech.waiting_ms > _MOST_UNHEARD_MS:
+            raise Refused("rate_limit_exceeded", "There are ten minutes of speech to be heard.")
         options = checked_response(event.get("response"))
         for item in options.get("input") or ():
             if item["type"] == "item_reference":

@@ -46,7 +46,7 @@ class _Speech:
 
 
 class Mouth:
-    """A queue of responses being spoken. Bounded by the length of what a mind says."""
+    """A queue of responses being spoken. Whoever adds to it looks at `waiting_ms` first."""
 
     def __init__(self) -> None:
         self._speeches: deque[_Speech] = deque()
@@ -55,6 +55,11 @@ class Mouth:
     def speaking(self) -> bool:
         """Whether anything is still to be said."""
         return bool(self._speeches)
+
+    @property
+    def waiting_ms(self) -> int:
+        """How much there is still to be said."""
+        return sum(len(speech.pcm) - speech.taken for speech in self._speeches) // _BYTES_PER_MS
 
     def is_about_to_begin(self, response_id: str) -> bool:
         """Whether the next frame is the first of this response."""

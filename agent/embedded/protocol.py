@@ -111,6 +111,8 @@ def parse_client_event(text: str) -> JsonObject:
     """
     if len(text) > MAX_EVENT_BYTES:
         raise Refused("invalid_event", "The event is longer than 21 MiB.")
+    if not text:
+        raise Refused("invalid_event", "The event is empty, or binary and not text.")
     try:
         event = read_json(text)
     except ValueError as error:

@@ -15,6 +15,7 @@ import contextlib
 import gc
 import importlib.util
 import json
+import logging
 import os
 import signal
 import socket
@@ -358,6 +359,7 @@ def web_config(app: ASGIApp) -> uvicorn.Config:
 
     Without `websockets` there is WebRTC only.
     """
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     has_websockets = importlib.util.find_spec("websockets") is not None
     if not has_websockets:
         log.info("= no WebSocket sessions: websockets is not installed")
@@ -373,6 +375,11 @@ def web_config(app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=1,
     )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what uvicorn says of an upgrade that was refused: that the refusal was an error."""
+    return "without completing handshake" not in record.getMessage()
 
 
 class _Uvicorn(uvicorn.Server):

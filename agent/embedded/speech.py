@@ -72,6 +72,11 @@ class Speech:
         """How long the client may still play what it was sent in events."""
         return max(0, self._playing_until_ms - self._ears.now_ms)
 
+    @property
+    def waiting_ms(self) -> int:
+        """How much the caller has still to be told over RTP."""
+        return self._mouth.waiting_ms
+
     async def say(self, writer: ResponseWriter, text: str) -> None:
         """Speak or write more of a response's message, one sentence while the next is made.
 

@@ -351,6 +351,19 @@ async def test_a_long_sentence(engines: Engines) -> None:
         assert max(abs(sample) for sample in memoryview(client.audio()[before:]).cast("h")) < 50
 
 
+async def test_more_than_anybody_hears(engines: Engines) -> None:
+    """A client that asks for speech upon speech is refused before it fills the memory."""
+    step = {"say": "Beep.", "tone_hz": 440, "tone_ms": 400_000}
+    script = Script.model_validate({"turns": [{"answer": [step]}] * 3})
+    async with scripted(engines, script, key="") as far, open_call(far.url) as call:
+        await _answered(call)
+        await _answered(call, 2)
+        call.send(type="response.create")
+        assert (await call.wait("error"))["error"]["code"] == "rate_limit_exceeded"
+        call.send(type="output_audio_buffer.clear")
+        await _answered(call, 3)
+
+
 async def test_the_trace_tells_both_sides(engines: Engines) -> None:
     """What a client sent and what it was sent, faults included, is written down, audio left out."""
     script = _faults({"at": "session.created", "do": "repeat"})

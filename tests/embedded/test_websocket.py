@@ -242,14 +242,15 @@ class TestLimits:
         ],
     )
     async def test_refused_before_the_upgrade(
-        self, url: str, key: str, query: str, status: int
+        self, url: str, key: str, query: str, status: int, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Who may not come in gets an HTTP status with an OpenAI error body."""
+        """Who may not come in gets an HTTP status with an OpenAI error body; it is no error here."""
         with pytest.raises(InvalidStatus) as refused:
             async with open_socket(url, query, key):
                 pass
         assert refused.value.response.status_code == status
         assert json.loads(refused.value.response.body or b"")["error"]["code"]
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
     async def test_expiry_and_room(self, url: str) -> None:
         """A full server says 429; a session whose time is over is told, and closed with 1001."""
