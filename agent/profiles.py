@@ -12,28 +12,32 @@ from agent.call.instructions import fill_in
 from agent.call.ports import AgentProfile, CallOffer
 from agent.realtime.session import with_own
 from agent.realtime.standby import standby_settings
-from agent.settings import Settings
+from agent.settings import AgentSettings, Settings
 
 
 def profiles_of(settings: Settings) -> dict[str, AgentProfile]:
     """Describe every agent, by name; the first answers what names nobody."""
-    return {
-        agent.name: AgentProfile(
-            name=agent.name,
-            instructions=agent.instructions,
-            greeting=agent.greeting,
-            voice=with_own(settings.realtime, agent.own()).voice,
-            tool_names=agent.tools,
-            tool_filler=agent.tool_filler,
-            timezone=agent.timezone,
-            interruption=agent.interruption or settings.interruption,
-            idle=agent.idle or settings.idle,
-            watchdog=settings.watchdog,
-            initial_message=agent.initial_message,
-            own_settings=agent.own(),
-        )
-        for agent in settings.answering_agents
-    }
+    return {agent.name: _profile_of(agent, settings) for agent in settings.answering_agents}
+
+
+def _profile_of(agent: AgentSettings, settings: Settings) -> AgentProfile:
+    own = agent.own()
+    session = with_own(settings.realtime, own)
+    return AgentProfile(
+        name=agent.name,
+        instructions=agent.instructions,
+        greeting=agent.greeting,
+        voice=session.voice,
+        tool_names=agent.tools,
+        tool_filler=agent.tool_filler,
+        timezone=agent.timezone,
+        interruption=agent.interruption or settings.interruption,
+        idle=agent.idle or settings.idle,
+        watchdog=settings.watchdog,
+        yields=session.turn_detection.interrupt_response,
+        initial_message=agent.initial_message,
+        own_settings=own,
+    )
 
 
 def regions_of(settings: Settings) -> dict[str, str]:

@@ -26,6 +26,7 @@ class Floor:
     ) -> None:
         """Serve one conversation."""
         self._is_pausing = profile.interruption.guard == "pause"
+        self._yields = profile.yields
         self._agent = agent
         self._bridge = bridge
         self._conversation = conversation
@@ -78,7 +79,7 @@ class Floor:
         return self._conversation.agent_is_speaking
 
     def _react(self, reaction: Reaction, now_ms: int) -> None:
-        if reaction.flush:
+        if reaction.flush and self._yields:
             self._stop(self._agent.flush(), now_ms)
         if reaction.stop:
             self._stop(self._agent.interrupt(), now_ms)

@@ -164,6 +164,8 @@ class AgentProfile:
     interruption: InterruptionSettings = field(default=InterruptionSettings())
     idle: IdleSettings = field(default=IdleSettings())
     watchdog: WatchdogSettings = field(default=WatchdogSettings())
+    yields: bool = True
+    """Falls silent when the caller speaks; otherwise it says what it has to say to the end."""
     initial_message: str = ""
     """Put into the conversation before anybody speaks; without a greeting, the agent answers it."""
     own_settings: Mapping[str, Any] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from agent.call.bridge import Bridge
 from agent.call.conversation import Conversation
 from agent.call.diary import Diary
 from agent.call.events import (
+    AgentInterrupted,
     AgentSpeaking,
     CallerSpeechStarted,
     CallerSpeechStopped,
@@ -25,14 +26,14 @@ from tests.fakes.legs import FakeAgent
 class Stage:
     """An agent in mid-sentence, and a caller."""
 
-    def __init__(self, guard: str) -> None:
+    def __init__(self, guard: str, *, yields: bool = True) -> None:
         self.agent = FakeAgent()
         self.log: list[Record] = []
         diary = Diary("c", self.log.append)
         self.bridge = Bridge(self.agent, diary.now_ms)
         self.conversation = Conversation("c", self.bridge.caller_track, self.bridge.agent_track)
         settings = InterruptionSettings.model_validate({"guard": guard})
-        profile = AgentProfile("a", "", "", "marin", interruption=settings)
+        profile = AgentProfile("a", "", "", "marin", interruption=settings, yields=yields)
         self.floor = Floor(profile, self.agent, self.bridge, self.conversation, diary)
 
     def take(self, *events: tuple[int, CallEvent]) -> None:
@@ -81,6 +82,19 @@ def test_sounds_over_the_agent(
     assert stage.agent.did == did
     assert stage.notes == notes
     assert not stage.floor.is_in_doubt
+
+
+def test_an_agent_that_does_not_yield() -> None:
+    """It says what it has to say over a caller's voice; a key stops it, and so does the far end."""
+    stage = Stage("off", yields=False)
+    stage.take(*SPEAKS, *OBJECTS)
+    assert stage.agent.did == []
+    assert stage.notes == []
+    stage.floor.press("1", 2000)
+    assert stage.agent.did == ["interrupt"]
+    stage = Stage("off", yields=False)
+    stage.take(*SPEAKS, (1000, AgentInterrupted("r1")))
+    assert stage.agent.did == ["flush"]
 
 
 def test_a_ducked_agent_is_a_quarter_as_loud() -> None:
