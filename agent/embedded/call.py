@@ -128,13 +128,13 @@ class RealtimeCall:
             raise InvalidOffer("The SDP offer must begin with v=0 and end with a line break.")
         if "a=fingerprint:" not in sdp:
             raise InvalidOffer("The SDP offer has no fingerprint.")
-        if not _has_what_it_bundles(sdp):
-            raise InvalidOffer("The SDP offer bundles a media section that it does not have.")
         # Before the offer is set: aiortc chooses the codecs while it reads it.
         audio = self._pc.addTransceiver("audio", direction="sendrecv")
         codec = first_spoken(sdp)
         if codec is None:
             raise InvalidOffer("The SDP offer has no audio in Opus, PCMU or PCMA.")
+        if not _has_what_it_bundles(sdp):
+            raise InvalidOffer("The SDP offer bundles a media section that it does not have.")
         self._codec = codec
         known = RTCRtpSender.getCapabilities("audio").codecs
         audio.setCodecPreferences([k for k in known if k.mimeType.lower() == f"audio/{codec}"])
