@@ -349,18 +349,15 @@ async def test_a_bad_network_is_not_heard(engines: Engines) -> None:
 
 @pytest.mark.parametrize("codec", ["opus", "pcmu"])
 async def test_one_lost_packet_in_fifty(engines: Engines, codec: str) -> None:
-    """Each is concealed: no hole of 20 ms in the voice, and no delay that was not there before."""
+    """Each is concealed: no hole of 20 ms in the voice. For its delay, see `test_playout`."""
     lossy = [{"at": "session.created", "do": "lose", "every": 50}]
     script = {"turns": [says("A long story.", 4000)], "faults": lossy}
     async with connected(engines, script, codec=codec) as (leg, _):
         leg.greet("Hello.")
         ear = Ear(leg)
         await ear.listen_until(lambda: len(ear.voiced) >= 2)
-        before_ms = leg.buffered_ms()
         await ear.listen(185)
         assert leg.quality()["lost"] in range(3, 6)
-        # The test's own clock may be late by a frame; five losses would be 100 ms.
-        assert leg.buffered_ms() <= before_ms + 40
         first = next(i for i, frame in enumerate(ear.heard) if loudness(frame) > 500)
         # A steady tone is the worst for Opus: after a loss it swells again for a frame.
         assert all(loudness(frame) > 800 for frame in ear.heard[first + 1 : first + 180])
