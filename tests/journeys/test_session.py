@@ -160,7 +160,7 @@ def test_an_agent_that_is_not_to_be_interrupted(tmp_path: Path, speak: Speak) ->
             f'[realtime]\nprovider = "openai"\nbase_url = "{far.url}"\n'
             "turn_detection = {interrupt_response = false}\n"
         )
-        steps = [
+        steps: list[dict[str, Any]] = [
             {"listen": 900},
             {"say": str(speak("What do you sell?"))},
             {"interrupt": str(speak("And what about cakes?")), "after_ms": 600},
