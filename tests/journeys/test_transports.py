@@ -84,3 +84,30 @@ async def test_a_goodbye_is_heard_before_the_line_is_closed(
     assert call["ending"] == {"by": "agent", "reason": "hung up"}
     assert turns(call)[-1]["heard_text"] == goodbye
     assert "goodbye" in transcribe(heard["record"].read_bytes()).lower()
+
+
+async def test_a_socket_that_dies_in_mid_sentence(
+    tmp_path: Path, engines: Engines, speak: Speak
+) -> None:
+    """Another session takes over, knows what was heard, and the caller is spoken to again."""
+    script = {
+        "turns": [{"hear": "When are you open?", "answer": [{"say": LONG}]}],
+        "faults": [{"at": "response.done", "nth": 2, "after_s": 1, "do": "drop"}],
+    }
+    steps: list[dict[str, Any]] = [
+        {"listen": 700},
+        {"say": str(speak("When are you open?"))},
+        {"listen": 2500},
+        {"hang_up": True},
+    ]
+    way = {"realtime__transport": "websocket"}
+    _, call, far = await played(tmp_path, engines, script, steps, **way)
+    assert kinds(call).count("session_succeeded") == 1
+    greeting, cut, again = turns(call)
+    assert not greeting["interrupted"]
+    assert cut["interrupted"]
+    assert 0 < len(cut["heard_text"]) < len(LONG)
+    assert again["text"]
+    first, second = (record["session_id"] for record in far.trace if record["what"] == "opened")
+    assert first != second
+    assert call["ending"] == {"by": "caller", "reason": "hung up"}

@@ -254,6 +254,26 @@ def test_one_lost_packet_in_fifty() -> None:
     assert min(loudness(frame) for frame in line.heard[1:]) > 1500
 
 
+@pytest.mark.parametrize("packet_ms", [10, 20, 30, 40, 60])
+def test_packets_of_any_length(packet_ms: int) -> None:
+    """A far end that packs more or less into a packet: whole all the same, one lost in fifty too."""
+    playout = Playout(G711Codec("pcmu"))
+    samples = packet_ms * 8
+    heard, sent = [], 0
+    for tick in range(2000):
+        now_s = tick * FRAME_S
+        while (arrival_s := 0.003 + sent * packet_ms / 1000) <= now_s:
+            at = (sent * samples + np.arange(samples)) * (2 * np.pi * 200 / 8000)
+            payload = g711.encode((6000 * np.sin(at)).astype("<i2").tobytes(), "pcmu")
+            if sent % 50 != 25:
+                playout.receive(sent & 0xFFFF, sent * samples, payload, arrival_s)
+            sent += 1
+        heard.append(playout.read(now_s))
+    assert playout.lost == playout.concealed == (sent + 24) // 50
+    assert playout.waiting_ms <= packet_ms
+    assert min(loudness(frame) for frame in heard[4:]) > 3000
+
+
 @pytest.mark.parametrize(
     ("jitter_ms", "most_ms"), [(0, 20), (15, 40), (35, 60), (55, 80)], ids=lambda ms: f"{ms}"
 )
