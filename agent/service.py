@@ -187,7 +187,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         if settings.uses_embedded:
             url = await stack.enter_async_context(open_embedded_server(settings.embedded))
         if embedded:
-            realtime = realtime.model_copy(update={"base_url": url})
+            key = settings.embedded.api_key  # never the provider's
+            realtime = realtime.model_copy(update={"base_url": url, "api_key": key})
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=not embedded))
         toolbox = await stack.enter_async_context(open_toolbox(settings.tools, client))
         calls_client = await stack.enter_async_context(

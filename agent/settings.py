@@ -56,6 +56,7 @@ _SECRETS = {
     ("realtime", "api_key"): "OPENAI_API_KEY, TRUNKLINE_REALTIME__API_KEY or realtime.api_key_file",
     ("realtime", "safety_key"): ("TRUNKLINE_REALTIME__SAFETY_KEY or realtime.safety_key_file"),
     ("embedded", "chat_api_key"): "TRUNKLINE_EMBEDDED__CHAT_API_KEY",
+    ("embedded", "api_key"): "TRUNKLINE_EMBEDDED__API_KEY",
     ("admin", "token"): "TRUNKLINE_ADMIN_TOKEN or admin.token_file",
 }
 _SECRET_WORDS = ("key", "token", "password", "secret", "url", "headers", "env", "credential")

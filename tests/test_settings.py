@@ -129,6 +129,11 @@ def test_no_file_means_one_built_in_agent(tmp_path: Path, monkeypatch: pytest.Mo
             id="secret in the file",
         ),
         pytest.param(
+            '[embedded]\napi_key = "of the embedded server"',
+            ["embedded.api_key", "secret", "TRUNKLINE_EMBEDDED__API_KEY"],
+            id="another secret in the file",
+        ),
+        pytest.param(
             '[database]\nurl = "mysql://u:hunter2@h/x"', ["database.url", "accepted"], id="database"
         ),
         pytest.param("[recording]\nenabled = true", ["recording.enabled", "True"], id="recording"),

@@ -219,3 +219,11 @@ def test_trunkline_call_and_calls_show(tmp_path: Path, reply: str) -> None:
     assert shown.returncode == listed.returncode == 0, shown.stderr + listed.stderr
     assert "Saturday" in shown.stdout
     assert call["id"] in listed.stdout
+
+
+def test_a_key_of_the_embedded_server(tmp_path: Path) -> None:
+    """A key that only clients of the embedded server know: ours is one of them."""
+    with serving(tmp_path, environment={"TRUNKLINE_EMBEDDED__API_KEY": "for-this-test"}) as served:
+        placed = served.run("call", served.uri)
+        assert placed.returncode == 0, placed.stderr
+        assert "bakery" in served.wait_for_calls(1)[0]["turns"][0]["text"]
