@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 import httpx
+import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
@@ -40,6 +41,8 @@ from agent.realtime.protocol import append_of
 from agent.realtime.settings import RealtimeSettings
 from agent.realtime.sideband import socket_url
 from agent.realtime.spool import Spool
+
+log = structlog.get_logger()
 
 _MOST_EVENT_BYTES = 4 * 1024 * 1024
 _MOST_UNSENT_TEXTS = 1_000
@@ -105,7 +108,9 @@ async def open_websocket(
         leg.close()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("! a WebSocket session broke", call_id=call_id, exc_info=result)
         if connection is not None:
             await connection.close()
 
@@ -272,11 +277,12 @@ class WebSocketLeg(RealtimeLeg):
                 self.receive_text(text)
         except ConnectionClosed as closed:
             told = closed.rcvd
-            if told is None:
-                self.lose("the connection to the Realtime API was lost")
-                return
-            reason = clean(f"{told.code}: {told.reason}", 120).rstrip(": ")
-            self.lose(f"the connection to the Realtime API was closed ({reason})")
+            if told is not None:
+                reason = clean(f"{told.code}: {told.reason}", 120).rstrip(": ")
+                self.lose(f"the connection to the Realtime API was closed ({reason})")
+        finally:
+            # Whatever ended this, nobody shall wait for events that will not come.
+            self.lose("the connection to the Realtime API was lost")
 
     async def send_all(self, connection: ClientConnection) -> None:
         """Send events and the caller's voice; what piled up meanwhile goes as one."""
