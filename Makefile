@@ -69,6 +69,7 @@ bench: install-dev
 	$(BIN)/python -m tests.bench.loopback
 	$(BIN)/python -m tests.bench.embedded
 	$(BIN)/python -m tests.bench.barge_in
+	$(BIN)/python -m tests.bench.recovery
 	$(BIN)/python -m tests.bench.legs
 
 lock:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from agent.call.settings import RecoverySettings
 from agent.settings import ConfigurationError, Settings, load_settings
 
 INTERFACE_EXAMPLE = """
@@ -67,6 +68,15 @@ def test_documented_prices_and_budgets_are_accepted(tmp_path: Path) -> None:
         assert price == shipped.price_of(price.model, today)
 
 
+def test_documented_recovery_is_accepted(tmp_path: Path) -> None:
+    """What docs/recovery.md shows can be pasted and used, and says what the defaults are."""
+    text = (Path(__file__).parents[1] / "docs" / "recovery.md").read_text(encoding="utf-8")
+    settings = load(tmp_path, text.split("```toml")[1].split("```")[0])
+    assert settings.recovery == RecoverySettings()
+    assert settings.uses_embedded
+    assert settings.fallback.transfer == "sip:reception@192.0.2.10"
+
+
 def test_documented_example_is_accepted(tmp_path: Path) -> None:
     """What the documentation shows can be pasted and used."""
     settings = load(tmp_path, INTERFACE_EXAMPLE)
@@ -108,6 +118,34 @@ def test_no_file_means_one_built_in_agent(tmp_path: Path, monkeypatch: pytest.Mo
             '[[trunks]]\nname = "c"\nallow = ["nowhere"]',
             ["trunks.0.allow.0", "'nowhere'", "203.0.113.0/24"],
             id="bad network",
+        ),
+        pytest.param(
+            '[fallback]\nannouncement = "none.wav"',
+            ["fallback.announcement", "'none.wav'", "file"],
+            id="no announcement there",
+        ),
+        pytest.param(
+            f'[fallback]\nannouncement = "{__file__}"',
+            ["fallback.announcement", "cannot be read as WAV"],
+            id="an announcement that is no WAV",
+        ),
+        pytest.param(
+            '[[trunks]]\nname = "c"\nfallback = {transfer = "reception"}',
+            ["trunks.0.fallback.transfer", "'reception'", "sip"],
+            id="a transfer to no address",
+        ),
+        pytest.param(
+            "[realtime.standby]\nspeed = 9", ["realtime.standby.speed", "9", "1.5"], id="stand-by"
+        ),
+        pytest.param(
+            '[realtime.standby]\nmodel = "m"\napi_key = "sk-1"',
+            ["realtime.standby.api_key", "TRUNKLINE_REALTIME__STANDBY__API_KEY"],
+            id="the stand-by's key in the file",
+        ),
+        pytest.param(
+            "[recovery]\nattempts = -1",
+            ["recovery.attempts", "-1", "0"],
+            id="fewer than no attempts",
         ),
         pytest.param(
             '[[routes]]\ndid = "*"\nagent = "nobody"',

@@ -291,7 +291,9 @@ class Conversation:
             return
         turn.over = True
         turn.interrupted = interrupted
-        turn.ended_ms = self._agent_track.last_voiced_before(now_ms) or now_ms
+        turn.ended_ms = max(
+            self._agent_track.last_voiced_before(now_ms) or now_ms, turn.started_ms or 0
+        )
         turn.heard_text = self._heard(turn)
         self._agent_ended_ms = max(self._agent_ended_ms, turn.ended_ms)
         if not interrupted and turn.started_ms is not None:

@@ -104,14 +104,16 @@ class History:
         return [note for after, note in self._notes if after == item_id]
 
 
-def what_is_due(
-    past: list[Past], *, was_cut: bool
-) -> Literal["greet", "answer", "go_on", "nothing"]:
+Due = Literal["greet", "answer", "go_on", "ask", "nothing"]
+
+
+def what_is_due(past: list[Past], *, was_cut: bool, was_deaf: bool = False) -> Due:
     """Tell what a session that takes over owes the caller.
 
     Args:
         past: What it was told.
         was_cut: The agent spoke, or was about to, when the last session ended.
+        was_deaf: That session was of no use; who knows what the caller said to it.
     """
     last = past[-1] if past else None
     match last:
@@ -123,8 +125,10 @@ def what_is_due(
             return "nothing"  # it speaks when the output is there
         case PastTool():
             return "answer"
+        case _ if was_cut:
+            return "go_on"
         case _:
-            return "go_on" if was_cut else "nothing"
+            return "ask" if was_deaf else "nothing"
 
 
 def _chars(past: Past) -> int:

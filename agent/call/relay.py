@@ -110,6 +110,11 @@ class AgentRelay:
         """How long there has been no session; 0 while there is one."""
         return 0 if self._lost_ms is None else max(1, self._diary.now_ms() - self._lost_ms)
 
+    @property
+    def is_changing(self) -> bool:
+        """The session is lost or of no use, and another is on its way."""
+        return self._succession.is_urgent
+
     def restart(self, reason: str) -> bool:
         """Have another session take over soon; False if none is to be had."""
         return self._succession.restart(reason, self._diary.now_ms())
@@ -237,10 +242,10 @@ class AgentRelay:
         match event:
             case TurnBegan(item_id):
                 self._last_item_id = item_id
-            case CallerSpeechStarted():
-                self._uplink.heard()
-            case CallerText() | CallerTextFailed():
-                self._uplink.understood()
+            case CallerSpeechStarted(item_id):
+                self._uplink.heard(item_id)
+            case CallerText(item_id) | CallerTextFailed(item_id):
+                self._uplink.understood(item_id)
             case _:
                 pass
 

@@ -231,6 +231,11 @@ class FallbackSettings(BaseModel):
         description="A SIP or telephone address; the caller is handed there (REFER).",
     )
 
+    @field_validator("announcement", mode="before")
+    @classmethod
+    def _may_be_empty(cls, value: object) -> object:
+        return None if value == "" else value
+
     @field_validator("announcement")
     @classmethod
     def _can_be_played(cls, path: Path | None) -> Path | None:

@@ -54,6 +54,10 @@ class Silence:
         """The goodbye that is being said is for a caller who no longer answers."""
         return self._gave_up and self._farewell.is_pending
 
+    def has_doubt(self, now_ms: int) -> bool:
+        """Something the caller said may not have reached the far end."""
+        return self._watchdog.has_doubt(now_ms)
+
     def receive(self, event: CallEvent, now_ms: int, *, is_answer_due: bool) -> None:
         """Take one event; `is_answer_due` tells that it ends a turn of the caller."""
         self._idle.receive(event)

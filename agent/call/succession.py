@@ -48,7 +48,11 @@ Step = Open | Switch | GiveUp
 
 
 class Succession:
-    """The sessions of one call, one after the other."""
+    """The sessions of one call, one after the other.
+
+    Attributes:
+        is_urgent: The session in use is gone or of no use; another is looked for.
+    """
 
     def __init__(self, settings: RecoverySettings, places: int) -> None:
         """Choose among so many providers; the first is preferred."""
@@ -58,9 +62,10 @@ class Succession:
         self._began_ms = 0
         self._due_ms = self._end_ms = 0
         self._lost_ms: int | None = None
+        self.is_urgent = False
         self._reason = ""
         """Why another session is wanted; empty while none is."""
-        self._is_urgent = False
+        self._urgent_ms = 0
         self._is_opening = False
         self._is_open = False
         self._failures = 0
@@ -84,7 +89,7 @@ class Succession:
         self._began_ms = now_ms
         self._lost_ms = None
         self._reason = ""
-        self._is_urgent = self._is_opening = self._is_open = False
+        self.is_urgent = self._is_opening = self._is_open = False
 
     def lost(self, reason: str, now_ms: int) -> None:
         """The session in use is gone."""
@@ -95,7 +100,7 @@ class Succession:
 
     def restart(self, reason: str, now_ms: int) -> bool:
         """The session in use is of no use; False if another is not to be had."""
-        if not self._is_urgent:
+        if not self.is_urgent:
             self._want(reason, now_ms)
         return self._is_open or not self._is_exhausted
 
@@ -126,15 +131,15 @@ class Succession:
             return None
         if self._is_open:
             is_last_moment = now_ms >= self._end_ms - _LAST_MOMENT_MS
-            is_now = self._is_urgent or is_quiet or is_last_moment
+            is_now = self.is_urgent or is_quiet or is_last_moment
             return Switch(self._reason) if is_now else None
-        if self._lost_ms is not None and (
-            now_ms - self._lost_ms >= self._settings.timeout_s * 1000
+        if self.is_urgent and (
+            now_ms - self._urgent_ms >= self._settings.timeout_s * 1000
             or (self._is_exhausted and not self._is_opening)
         ):
             failure = self._failure
             return GiveUp(f"{self._reason}; {failure}" if failure else self._reason)
-        if self._is_opening or now_ms < self._retry_ms or (self._is_urgent and self._is_exhausted):
+        if self._is_opening or now_ms < self._retry_ms:
             return None
         self._is_opening = True
         return Open(self._failures // max(1, self._settings.attempts) % self._places)
@@ -148,7 +153,9 @@ class Succession:
             self._failures = 0
         self._failure = ""
         self._reason = reason
-        self._is_urgent = True
+        if not self.is_urgent:
+            self._urgent_ms = now_ms
+        self.is_urgent = True
         self._retry_ms = now_ms + self._backoff_ms if self._failures else now_ms
 
     @property

@@ -47,6 +47,10 @@ _GO_ON = (
     "A fault cut off your last words; the caller heard what the conversation shows, and no more."
     " Go on from there, without an apology and without saying again what was heard."
 )
+_ASK = (
+    "The line was disturbed, and the caller may have said something that did not reach you."
+    " Ask them in one short sentence to say it again."
+)
 _WRAP_UP = "This call has used up most of its time. Be brief now and bring it to a good end."
 _TIME_IS_UP = (
     "Tell the caller politely, in one short sentence, that you have to end the call now,"
@@ -86,6 +90,8 @@ class Talk:
         self._caller_speaks = False
         self._was_cut = False
         """The agent spoke, or was about to, when its session ended."""
+        self._was_deaf = False
+        """Its session was of no use when it ended."""
         self._keypad = Keypad(self._key_pressed)
         self._tools = ToolUse(
             toolbox, profile, caller, agent, bridge, self._keypad, self._farewell, diary
@@ -151,6 +157,7 @@ class Talk:
         if isinstance(event, AgentLost):
             self._caller_speaks = False
             self._was_cut = self._was_cut or self._conversation.agent_is_busy
+            self._was_deaf = self._was_deaf or self._silence.has_doubt(now_ms)
         self._latency.receive(event, now_ms)
         is_answer_due = self._floor.receive(event, now_ms)
         for record in self._conversation.receive(event, now_ms):
@@ -183,7 +190,7 @@ class Talk:
                 now_ms,
                 is_waiting=self._tools.is_busy
                 or self._floor.is_in_doubt
-                or self._agent.lost_for_ms > 0,
+                or self._agent.is_changing,
                 is_occupied=self._caller_speaks or self._conversation.agent_is_busy,
             )
             for event in events:
@@ -203,8 +210,8 @@ class Talk:
             return
         self._take(AgentLost(switch.reason))
         past = agent.succeed(switch, conversation.chain)
-        due = what_is_due(past, was_cut=self._was_cut)
-        self._was_cut = False
+        due = what_is_due(past, was_cut=self._was_cut, was_deaf=self._was_deaf)
+        self._was_cut = self._was_deaf = False
         if agent.is_catching_up or due == "nothing":
             return
         if due == "greet":
@@ -212,7 +219,7 @@ class Talk:
         elif due == "answer":
             agent.answer()
         else:
-            agent.speak(_GO_ON)
+            agent.speak(_GO_ON if due == "go_on" else _ASK)
         self._silence.expect_answer(now_ms)
 
     def _is_quiet(self, now_ms: int) -> bool:

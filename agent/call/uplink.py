@@ -27,7 +27,7 @@ class Uplink:
 
     def __init__(self) -> None:
         self._kept: deque[Frame] = deque(maxlen=_MOST_KEPT)
-        self._is_heard = False
+        self._open: set[str] = set()
         self._waiting: deque[Frame] = deque(maxlen=_MOST_KEPT)
         self._quiet_frames = 0
 
@@ -36,21 +36,22 @@ class Uplink:
         """The caller's words are said again to a new session, or wait for one."""
         return bool(self._waiting)
 
-    def heard(self) -> None:
-        """The far end hears the caller speak."""
-        self._is_heard = True
+    def heard(self, item_id: str) -> None:
+        """The far end hears the caller begin a turn."""
+        self._open.add(item_id)
 
-    def understood(self) -> None:
-        """What was said so far is written down, or never will be."""
-        self._is_heard = False
-        self._forget_silence()
+    def understood(self, item_id: str) -> None:
+        """This turn is written down, or never will be."""
+        self._open.discard(item_id)
+        if not self._open:
+            self._kept.clear()
 
     def lost(self) -> None:
         """The session is gone: what it had not written down waits for the next."""
-        if self._is_heard:
+        if self._open or any(map(is_voiced, self._kept)):
             self._waiting.extend(self._kept)
         self._kept.clear()
-        self._is_heard = False
+        self._open.clear()
 
     def wait(self, frame: Frame) -> None:
         """Keep a frame that no session could be given."""
@@ -63,8 +64,8 @@ class Uplink:
             self._waiting.append(frame)
             frame = self._next_waiting()
         self._kept.append(frame)
-        if not self._is_heard:
-            self._forget_silence()
+        if not self._open and len(self._kept) > _ONSET_FRAMES:
+            self._kept.popleft()
         return frame
 
     def _next_waiting(self) -> Frame:
@@ -73,7 +74,3 @@ class Uplink:
             self._quiet_frames = 0 if is_voiced(frame) else self._quiet_frames + 1
             if self._quiet_frames <= _PAUSE_FRAMES or not self._waiting:
                 return frame
-
-    def _forget_silence(self) -> None:
-        while len(self._kept) > _ONSET_FRAMES:
-            self._kept.popleft()

@@ -93,6 +93,12 @@ class Watchdog:
         self._waited_until_ms = 0
         self._counts: dict[str, tuple[int, int, bool]] = {}
 
+    def has_doubt(self, now_ms: int) -> bool:
+        """A repair was not heard yet, or the caller said something the far end did not hear."""
+        start_ms, end_ms = self._caller_track.runs[-1] if self._caller_track.runs else (0, 0)
+        is_unheard = end_ms - start_ms >= _MEANT_MS and not self._is_past(start_ms, now_ms)
+        return self._repaired_ms is not None or is_unheard
+
     def expect_answer(self, now_ms: int) -> None:
         """The caller's turn is over, and the agent's to come."""
         self._owed_ms = now_ms
@@ -127,6 +133,8 @@ class Watchdog:
             case AgentLost():
                 self._response = self._spoke = self._owed_ms = None
                 self._failures = self._failures_told = 0
+                if self._repaired_ms is not None:
+                    self._repaired_ms = now_ms  # the next session is the repair
             case ResponseEnded(response_id, status):
                 self._end(response_id, status, now_ms)
             case _:
@@ -236,17 +244,21 @@ class Watchdog:
             return None
         start_ms, end_ms = runs[-1]
         quiet_ms = now_ms - max(end_ms, self._waited_until_ms)
-        agent_ms = self._agent_track.last_voiced_before(now_ms) or 0
         if (
             end_ms - start_ms < _MEANT_MS
             or quiet_ms < self._settings.answer_timeout_s * 1000
-            or max(self._heard_caller_ms, agent_ms) > start_ms
+            or self._is_past(start_ms, now_ms)
         ):
             return None
         self._heard_caller_ms = now_ms
         return self._repair(
             "caller_unheard", now_ms, {"spoke_ms": end_ms - start_ms, "silent_ms": quiet_ms}
         )
+
+    def _is_past(self, start_ms: int, now_ms: int) -> bool:
+        """Since then the far end heard the caller, or was heard."""
+        agent_ms = self._agent_track.last_voiced_before(now_ms) or 0
+        return max(self._heard_caller_ms, agent_ms) > start_ms
 
     def _has_failed(self) -> bool:
         """One more response failed than the agent's leg asks again for by itself."""

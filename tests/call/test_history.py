@@ -75,3 +75,10 @@ ASKED = PastTurn("caller", "When are you open?")
 def test_what_a_session_owes_the_caller(past: list[Past], was_cut: bool, due: str) -> None:
     """The caller never waits for somebody who does not know that it is their turn."""
     assert what_is_due(past, was_cut=was_cut) == due
+
+
+def test_a_deaf_session_may_have_missed_a_question() -> None:
+    """When nobody knows what the caller said, they are asked; what is known comes first."""
+    assert what_is_due([HEARD], was_cut=False, was_deaf=True) == "ask"
+    assert what_is_due([HEARD], was_cut=True, was_deaf=True) == "go_on"
+    assert what_is_due([HEARD, ASKED], was_cut=False, was_deaf=True) == "answer"

@@ -140,6 +140,15 @@ def test_a_session_that_is_of_no_use(attempts: int, is_begun: bool) -> None:
         assert succession.look(100_200, is_quiet=False) == Switch("mute")
 
 
+def test_a_useless_session_without_a_successor_is_given_up() -> None:
+    """A caller is not left with a session that does nothing."""
+    succession = begun(RecoverySettings(attempts=1))
+    succession.restart("mute", 100_000)
+    assert succession.look(100_000, is_quiet=False) == Open(0)
+    succession.failed("500", 100_100)
+    assert succession.look(100_120, is_quiet=False) == GiveUp("mute; 500")
+
+
 def test_without_recovery_the_call_ends_with_its_session() -> None:
     """Nothing is tried, and the reason is the session's."""
     succession = begun(RecoverySettings(attempts=0))
