@@ -448,12 +448,25 @@ def _explain_one(detail: ErrorDetails, source: str, environment: Mapping[str, st
         return f"{where}: unknown key; accepted are: {', '.join(_known_keys(detail['loc'][:-1]))}"
     if detail["type"] == "missing":
         return f"{where}: missing; it is required"
-    last = str(detail["loc"][-1]).lower()
-    is_secret = any(word in last.split("_") for word in _SECRET_WORDS)
-    found = "a value" if is_secret else repr(detail["input"])
+    last = str(detail["loc"][-1])
+    found = "a value" if _is_secret(last) else repr(_without_secrets(detail["input"]))
     accepted = message[0].lower() + message[1:]
     accepted = accepted.removeprefix("input should be ").removeprefix("must be ")
     return f"{where}: found {found[:200]}, accepted: {accepted}"
+
+
+def _is_secret(key: str) -> bool:
+    return any(word in key.lower().split("_") for word in _SECRET_WORDS)
+
+
+def _without_secrets(value: object) -> object:
+    """A table as it was found, fit for stderr: what its secrets are is left out."""
+    if isinstance(value, Mapping):
+        return {
+            key: "..." if _is_secret(str(key)) else _without_secrets(inner)
+            for key, inner in value.items()
+        }
+    return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:

@@ -280,6 +280,31 @@ def test_key_makes_openai_the_provider_and_is_never_shown(tmp_path: Path, by_fil
     assert "very-secret" not in repr(settings) + str(settings.model_dump_json())
 
 
+@pytest.mark.parametrize(
+    ("text", "variable"),
+    [
+        pytest.param('provider = "azure"', "REALTIME__API_KEY", id="a wrong table"),
+        pytest.param("[realtime.standby]", "REALTIME__STANDBY__API_KEY", id="a table in it"),
+        pytest.param("standby = 1", "REALTIME__SAFETY_KEY", id="a wrong value beside it"),
+    ],
+)
+def test_a_table_that_is_refused_keeps_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, variable: str
+) -> None:
+    """What is said about a whole table shows no key that the environment put into it."""
+    monkeypatch.setenv(f"TRUNKLINE_{variable}", "sk-very-secret")
+    with pytest.raises(ConfigurationError, match=r"realtime.*accepted") as refused:
+        load(tmp_path, f"[realtime]\n{text}")
+    assert "very-secret" not in str(refused.value)
+
+
+def test_the_documented_example_works_over_a_websocket(tmp_path: Path) -> None:
+    """One key changed, and the default codec beside it, is no mistake: the caller's law goes."""
+    text = INTERFACE_EXAMPLE.replace('"webrtc"', '"websocket"')
+    realtime = load(tmp_path, text).realtime
+    assert (realtime.transport, realtime.codec) == ("websocket", "opus")
+
+
 def test_prices_are_shipped_and_can_be_replaced(tmp_path: Path) -> None:
     """A model named in the file is priced from there alone; the others as shipped."""
     text = '[[prices]]\nmodel = "gpt-realtime-2.1"\nfrom = 2026-01-01\naudio_in = 0.1'

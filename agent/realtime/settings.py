@@ -107,7 +107,7 @@ class RealtimeSettings(SessionSettings):
     codec: Literal["opus", "pcmu", "pcma", "auto"] = Field(
         "opus",
         description="auto: the caller's law first, Opus second, and what the far end takes."
-        " A WebSocket carries the caller's law unless pcmu or pcma is set.",
+        " A WebSocket knows no Opus: it carries the caller's law unless pcmu or pcma is set.",
     )
     connect_timeout_s: float = Field(8, gt=0)
     ice_servers: tuple[IceServerSettings, ...] = ()
@@ -122,9 +122,6 @@ class RealtimeSettings(SessionSettings):
             raise ValueError(
                 'provider = "azure" with base_url = "https://RESOURCE.openai.azure.com/openai/v1"'
             )
-        is_opus_wanted = self.codec == "opus" and "codec" in self.model_fields_set
-        if self.transport == "websocket" and is_opus_wanted:
-            raise ValueError('codec "pcmu", "pcma" or "auto" with transport = "websocket"')
         urls = [url for server in self.ice_servers for url in server.urls]
         for kind in ("stun", "turn"):
             if sum(url.startswith(kind) for url in urls) > 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
@@ -367,10 +367,3 @@ async def test_a_secret_opens_the_session(engines: Engines) -> None:
     async with connected(engines, {"turns": [says("Hello", 100)]}, auth="ephemeral") as (leg, _):
         leg.greet("Hello.")
         assert isinstance(await next_event(leg, AgentSpeaking), AgentSpeaking)
-
-
-def test_opus_is_not_for_websockets() -> None:
-    """A wish that cannot be granted is refused by name; the default is none."""
-    with pytest.raises(ValidationError, match="transport"):
-        RealtimeSettings(transport="websocket", codec="opus")
-    assert RealtimeSettings(transport="websocket").transport == "websocket"
