@@ -61,6 +61,7 @@ class _Turn:
     text: str = ""
     heard_text: str = ""
     interrupted: bool = False
+    mute: bool = False
     over: bool = False
     started_ms: int | None = None
     ended_ms: int | None = None
@@ -257,7 +258,12 @@ class Conversation:
         return False
 
     def _finish_response(self, response_id: str, now_ms: int) -> None:
-        for turn in self._spoken_in.get(response_id, ()):
+        turns = [turn for turn in self._spoken_in.get(response_id, ()) if not turn.over]
+        # Two turns of one response share its sound: judged before the first of them is ended.
+        # Not by the announcement of the sound, which may come after a short word is over.
+        is_mute = self._agent_track.first_voiced_since(self._agent_ended_ms) is None
+        for turn in turns:
+            turn.mute = is_mute and turn.started_ms is None
             self._end_agent_turn(turn, now_ms, interrupted=False)
         self._speaking_ms.pop(response_id, None)
 
@@ -291,9 +297,10 @@ class Conversation:
             return
         turn.over = True
         turn.interrupted = interrupted
-        turn.ended_ms = max(
-            self._agent_track.last_voiced_before(now_ms) or now_ms, turn.started_ms or 0
-        )
+        turn.ended_ms = now_ms
+        if turn.started_ms is not None or not (turn.mute or interrupted):
+            last_voiced_ms = self._agent_track.last_voiced_before(now_ms)
+            turn.ended_ms = max(last_voiced_ms or now_ms, turn.started_ms or 0)
         turn.heard_text = self._heard(turn)
         self._agent_ended_ms = max(self._agent_ended_ms, turn.ended_ms)
         if not interrupted and turn.started_ms is not None:
@@ -318,6 +325,8 @@ class Conversation:
         The far end tells the text of a turn long before its sound, so only the pace of
         this voice says where in the text a moment lies.
         """
+        if turn.mute:
+            return ""
         if not turn.interrupted:
             return turn.text
         if turn.started_ms is None or turn.ended_ms is None:

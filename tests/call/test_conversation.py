@@ -22,6 +22,7 @@ from agent.call.events import (
     TurnBegan,
     TurnTruncated,
 )
+from agent.call.history import History, PastTurn
 from agent.call.latency import Latency
 from agent.call.records import TurnRecord
 
@@ -218,6 +219,76 @@ def test_a_second_answer_has_no_latency() -> None:
     )
     assert [row.latency_ms for row in rows] == [None, 720, None]
     assert rows[2].started_ms == 3920
+
+
+BEFORE: list[tuple[int, CallEvent]] = [
+    (0, AgentText("a1", "r1", "Good morning.")),
+    (20, AgentSpeaking("r1")),
+    (1040, AgentSpoke("r1")),
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "sound", "heard"),
+    [
+        pytest.param(
+            [(2010, AgentSpeaking("r2")), (3000, AgentSpoke("r2"))], [], "", id="not a sound"
+        ),
+        pytest.param(
+            [
+                (2010, AgentSpeaking("r2")),
+                (3000, AgentSpoke("r2")),
+                (3010, AgentText("a2", "r2", "Yes.")),
+            ],
+            [],
+            "",
+            id="not a sound, and its words come late",
+        ),
+        pytest.param([], [], "", id="text alone"),
+        pytest.param(
+            [(2010, AgentSpeaking("r2")), (2200, AgentSpoke("r2"))],
+            [(2100, 2160)],
+            "Yes.",
+            id="three frames",
+        ),
+        pytest.param(
+            [(2600, AgentSpeaking("r2")), (2610, AgentSpoke("r2"))],
+            [(2100, 2160)],
+            "Yes.",
+            id="three frames, announced late",
+        ),
+        pytest.param([(3000, AgentSpoke("r2"))], [(2100, 2800)], "Yes.", id="never announced"),
+    ],
+)
+def test_only_what_gave_a_sound_was_heard(
+    events: list[tuple[int, CallEvent]], sound: list[tuple[int, int]], heard: str
+) -> None:
+    """A turn that reached no ear keeps its words, but nobody heard them: nor are they replayed."""
+    conversation = Conversation("c", VoiceTrack(), spoken((40, 1000), *sound))
+    records: list[TurnRecord] = []
+    for now_ms, event in [*BEFORE, (2000, AgentText("a2", "r2", "Yes.")), *events]:
+        records += conversation.receive(event, now_ms)
+    replayed = History().told(conversation.chain)
+    row = (records + conversation.finish(4000))[-1]
+    assert (row.item_id, row.text, row.heard_text) == ("a2", "Yes.", heard)
+    assert row.ended_ms is not None
+    assert row.ended_ms >= row.started_ms
+    said = ["Good morning.", heard] if heard else ["Good morning."]
+    assert replayed == [PastTurn("agent", text) for text in said]
+
+
+def test_two_turns_of_one_response_share_its_sound() -> None:
+    """The second of them was heard as much as the first."""
+    rows = told(
+        [
+            (0, AgentText("a1", "r1", "Good morning.")),
+            (10, AgentText("a2", "r1", "This is the bakery.")),
+            (20, AgentSpeaking("r1")),
+            (2000, AgentSpoke("r1")),
+        ],
+        agent=spoken((40, 1960)),
+    )
+    assert [row.heard_text for row in rows] == ["Good morning.", "This is the bakery."]
 
 
 @pytest.mark.parametrize(
