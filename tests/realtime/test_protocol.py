@@ -32,6 +32,7 @@ from agent.call.events import (
     Usage,
     UsageReported,
 )
+from agent.call.history import PastNote, PastTool, PastTurn
 from agent.call.ports import AgentProfile, ToolSchema
 from agent.realtime.protocol import RealtimeProtocol
 from agent.realtime.session import TurnDetectionSettings
@@ -560,6 +561,51 @@ def test_a_fact_nobody_said_is_a_system_item() -> None:
     (event,) = session.sent()
     assert event["item"]["role"] == "system"
     assert event["item"]["content"] == [{"type": "input_text", "text": "The caller pressed 5."}]
+
+
+def test_a_fresh_session_is_told_the_past() -> None:
+    """Who said what, what was noted and what tools gave: in order, and nothing is asked for."""
+    session = Session()
+    session.protocol.recall(
+        [
+            PastTurn("agent", "Good morning."),
+            PastNote("The caller pressed 5."),
+            PastTurn("caller", "How is the weather?"),
+            PastTool("c1", "weather", '{"place":"Bonn"}', "sunny"),
+            PastTool("c2", "weather", '{"place":"Rome"}'),
+        ]
+    )
+    events = session.sent()
+    assert {event["type"] for event in events} == {"conversation.item.create"}
+    assert all("previous_item_id" not in event for event in events), "each follows the last"
+    items = [event["item"] for event in events]
+    ids = [item.pop("id") for item in items]
+    assert len(set(ids)) == len(ids)
+
+    def message(role: str, kind: str, text: str) -> dict[str, Any]:
+        return {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
+
+    def call(call_id: str, place: str) -> dict[str, Any]:
+        arguments = f'{{"place":"{place}"}}'
+        whose = {"type": "function_call", "call_id": call_id}
+        return whose | {"name": "weather", "arguments": arguments}
+
+    assert items == [
+        message("assistant", "output_text", "Good morning."),
+        message("system", "input_text", "The caller pressed 5."),
+        message("user", "input_text", "How is the weather?"),
+        call("c1", "Bonn"),
+        {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+        call("c2", "Rome"),
+    ]
+    for item_id, item in zip(ids, items, strict=True):
+        told = session.receive("conversation.item.added", item={"id": item_id, **item})
+        assert told == [], "a turn of the past does not begin once more"
+
+    session.protocol.give_tool_output("c2", "rainy")
+    output, create = session.sent()
+    assert output["item"] == {"type": "function_call_output", "call_id": "c2", "output": "rainy"}
+    assert create["type"] == "response.create"
 
 
 @pytest.mark.parametrize(
