@@ -144,17 +144,20 @@ class Call:
         """The call from top to bottom."""
         offer = self._caller.offer
         try:
+            problem: Ending | None = None
             if refusal := await self._account.refusal():
                 self._log.warning("! refused", reason=refusal.reason)
-                self._leave(Ending("trunkline", refusal.reason))
-                self._caller.reject(503, refusal.retry_after_s)
-                return
+                problem = Ending("trunkline", refusal.reason)
+                if not self._fallback.takes_calls:
+                    self._leave(problem)
+                    self._caller.reject(503, refusal.retry_after_s)
+                    return
             async with open_relay(
                 self._connectors, self._profile, offer, self._diary, self._recovery
             ) as agent:
                 bridge = Bridge(agent, self._diary.now_ms)
-                ending = await self._serve(agent, bridge)
-                if ending.by == "realtime":
+                ending = await self._serve(agent, bridge, problem)
+                if ending is problem or ending.by == "realtime":
                     self._cause = ending
                     await fall_back(self._fallback, self._caller, bridge, self._diary)
                 self._leave(ending)
@@ -166,16 +169,21 @@ class Call:
         except LegClosed:
             self._log.info("= the caller gave up before the answer")
 
-    async def _serve(self, agent: AgentRelay, bridge: Bridge) -> Ending:
+    async def _serve(self, agent: AgentRelay, bridge: Bridge, problem: Ending | None) -> Ending:
         """Answer, and talk if there is an agent; say how that ended.
+
+        Args:
+            agent: Not connected yet.
+            bridge: What the caller hears.
+            problem: Why the caller gets no agent, if that is known: none is opened then.
 
         Raises:
             AgentUnavailable: There is none, and nothing else to answer for.
             LegClosed: The caller gave up before.
         """
-        problem: Ending | None = None
         try:
-            await agent.connect()
+            if problem is None:
+                await agent.connect()
         except AgentUnavailable as error:
             if not self._fallback.takes_calls:
                 raise

@@ -217,7 +217,8 @@ class RecoverySettings(BaseModel):
 class FallbackSettings(BaseModel):
     """`[fallback]`, or `fallback` of a trunk: what callers get when there is no agent.
 
-    In the middle of a call, without anything here, they hear an apology and are hung up on.
+    Or no money for one. In the middle of a call, without anything here, they hear an apology
+    and are hung up on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

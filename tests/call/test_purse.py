@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agent.audio.frame import FRAME_BYTES, Frame
 from agent.call import purse as purse_module
 from agent.call.cost import NO_PRICE, PriceList
 from agent.call.diary import Diary
@@ -17,8 +18,17 @@ from agent.call.events import (
     Usage,
     UsageReported,
 )
+from agent.call.fallback import Fallback
 from agent.call.purse import Purse
-from agent.call.records import CallCost, CallEnded, CallEventRecord, ChargeRecord, Ending, Record
+from agent.call.records import (
+    CallAnswered,
+    CallCost,
+    CallEnded,
+    CallEventRecord,
+    ChargeRecord,
+    Ending,
+    Record,
+)
 from agent.call.settings import LimitSettings, PriceSettings
 from tests.call.test_handler import Stage
 from tests.fakes.spending import FakeSpending
@@ -27,6 +37,8 @@ MILLION = 1_000_000
 DOLLAR_A_MILLION = PriceList(
     [PriceSettings.model_validate({"model": "m", "from": "2026-01-01", "text_out": 1})]
 )
+SOUND = bytes(range(1, 161)) * (FRAME_BYTES // 160)
+TARGET = "sip:reception@192.0.2.10"
 BEGAN_AT = datetime(2026, 11, 21, 22, 59, 0, tzinfo=UTC)
 
 
@@ -173,3 +185,56 @@ async def test_a_refused_call_rings_nowhere() -> None:
     assert 0 < int(retry_after_s) <= 25 * 3600
     assert stage.agent.did == []
     assert isinstance(stage.log[-1], CallEnded)
+
+
+@pytest.mark.parametrize(
+    ("fallback", "refuses", "expected", "steps"),
+    [
+        pytest.param(Fallback(SOUND), "", ["200", "BYE"], ["announcement"], id="words"),
+        pytest.param(
+            Fallback(target=TARGET),
+            "",
+            ["200", f"REFER {TARGET}", "BYE"],
+            ["transfer"],
+            id="a person",
+        ),
+        pytest.param(
+            Fallback(target=TARGET, goodbye=SOUND),
+            "486 Busy Here",
+            ["200", f"REFER {TARGET}", "BYE"],
+            ["transfer", "goodbye"],
+            id="nobody takes them: an apology",
+        ),
+    ],
+)
+async def test_a_refused_caller_gets_the_fallback(
+    fallback: Fallback, refuses: str, expected: list[str], steps: list[str]
+) -> None:
+    """What is set for callers without an agent, also without money; no session is opened."""
+    spent = FakeSpending(day_usd="5")
+    stage = Stage(limits=limits(day_usd=5), spending=spent, fallback=fallback)
+    stage.caller.refuses = refuses
+    heard: list[Frame] = []
+
+    def listen() -> None:
+        assert stage.caller.media is not None
+        heard.extend(stage.caller.media.speak_to_caller() for _ in range(20))
+
+    ending = await stage.play(listen)
+    assert ending == Ending("trunkline", "the budget of the day is used up")
+    assert stage.caller.did == expected
+    assert (SOUND in heard) == (steps != ["transfer"])
+    events = [record for record in stage.log if isinstance(record, CallEventRecord)]
+    assert [event.kind for event in events] == ["budget_refused"] + ["fallback"] * len(steps)
+    assert [event.detail["step"] for event in events[1:]] == steps
+    assert [r.realtime_call_id for r in stage.log if isinstance(r, CallAnswered)] == [""]
+    assert stage.agent.did == []
+
+
+async def test_a_refused_caller_who_hangs_up_was_refused_all_the_same() -> None:
+    """The log says what was wrong, not who put the receiver down first."""
+    stage = Stage(
+        limits=limits(day_usd=5), spending=FakeSpending(day_usd="5"), fallback=Fallback(SOUND)
+    )
+    ending = await stage.play(lambda: stage.caller.go(Ending("caller", "hung up")))
+    assert ending == Ending("trunkline", "the budget of the day is used up")
