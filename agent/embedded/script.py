@@ -256,7 +256,9 @@ class Script(_Part):
     echo: bool = Field(False, description="RTP goes back as it came; nothing is heard or spoken.")
     greeting: str | None = Field(None, description="Said when the client asks for a greeting.")
     turns: tuple[ScriptTurn, ...] = ()
-    otherwise: str = Field("The script ends here.", description="Said after the last turn.")
+    otherwise: str = Field(
+        "The script ends here.", min_length=1, description="Said after the last turn."
+    )
     faults: tuple[ScriptFault, ...] = ()
 
 

@@ -39,7 +39,7 @@ class ScriptedMind(Mind):
     def __init__(self, engines: Engines, script: Script) -> None:
         super().__init__(engines.rulebook)
         self._greeting = script.greeting
-        self._otherwise = script.otherwise
+        self._otherwise = ScriptStep(say=script.otherwise)
         self._turns = deque(script.turns)
         self._steps: deque[ScriptStep] = deque()
         self._manners: dict[str, ScriptStep] = {}
@@ -77,9 +77,7 @@ class ScriptedMind(Mind):
         return self._manners.pop(begun, None)
 
     def _next_turn(self) -> list[Step]:
-        if not self._turns:
-            return [Say(self._otherwise)]
-        self._steps = deque(self._turns.popleft().answer)
+        self._steps = deque(self._turns.popleft().answer if self._turns else [self._otherwise])
         return self._until_call("")
 
     def _until_call(self, output: str) -> list[Step]:

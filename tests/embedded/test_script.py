@@ -351,6 +351,18 @@ async def test_a_long_sentence(engines: Engines) -> None:
         assert max(abs(sample) for sample in memoryview(client.audio()[before:]).cast("h")) < 50
 
 
+async def test_after_the_last_turn_there_is_a_voice_again(engines: Engines) -> None:
+    """What is said after the script's end is heard, however the last turn was spoken."""
+    silent = {"say": "You will not hear this.", "silent": True}
+    script = Script.model_validate({"turns": [{"answer": [silent]}], "otherwise": "I am back."})
+    async with scripted(engines, script, key="") as far, open_socket(far.url) as client:
+        for turn in (1, 2):
+            before = len(client.audio())
+            await client.send(type="response.create")
+            await client.wait("response.done", turn)
+        assert max(abs(sample) for sample in memoryview(client.audio()[before:]).cast("h")) > 1000
+
+
 async def test_more_than_anybody_hears(engines: Engines) -> None:
     """A client that asks for speech upon speech is refused before it fills the memory."""
     step = {"say": "Beep.", "tone_hz": 440, "tone_ms": 400_000}
