@@ -1,11 +1,13 @@
 """A day's budget over real SIP: wrapped up, ended politely, and then nobody is let in."""
 
 import json
+import wave
 from pathlib import Path
 
 import pytest
 import yaml
 
+from agent.embedded.voice import Voice
 from tests.fakes.realtime import realtime
 from tests.fakes.trunkline import serving
 from tests.sip.wire import phone, sdp
@@ -75,3 +77,30 @@ def test_a_day_without_money(tmp_path: Path) -> None:
     assert refused["ending"] == {"by": "trunkline", "reason": "the budget of the day is used up"}
     assert refused["cost_usd"] is None
     assert [event["kind"] for event in refused["events"]] == ["budget_refused"]
+
+
+def test_a_day_without_money_and_with_an_announcement(tmp_path: Path, voice: Voice) -> None:
+    """The next caller is answered, hears what the admin recorded, and costs nothing."""
+    with wave.open(str(tmp_path / "closed.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(voice.synthesise("Please send us a letter."))
+    script = tmp_path / "script.yaml"
+    script.write_text(yaml.safe_dump(SCRIPT))
+    config = CONFIG.replace("0.09", "0.01") + '[fallback]\nannouncement = "closed.wav"\n'
+    with realtime("--script", str(script)) as far:
+        environment = {"OPENAI_API_KEY": "any", "TRUNKLINE_REALTIME__BASE_URL": far.url}
+        with serving(tmp_path, config, environment) as served:
+            served.run("call", served.uri, "--json")
+            served.wait_for_calls(1)
+            placed = served.run("call", served.uri, "--json")
+            assert placed.returncode == 0, placed.stderr
+            heard = " ".join(part["text"] for part in json.loads(placed.stdout)["utterances"])
+            call, first = served.wait_for_calls(2)
+            assert "Traceback" not in served.stderr
+    assert first["ending"] == {"by": "trunkline", "reason": "budget reached"}
+    assert "letter" in heard.lower()
+    assert call["ending"] == {"by": "trunkline", "reason": "the budget of the day is used up"}
+    assert call["cost_usd"] is None
+    assert [event["kind"] for event in call["events"]] == ["budget_refused", "fallback"]
