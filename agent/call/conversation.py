@@ -251,9 +251,10 @@ class Conversation:
                     )
 
     def _caller_spoke_last(self, turn: _Turn) -> bool:
+        """Whether the caller waited for this turn; one that gave no sound ended no wait."""
         for item_id in reversed(self._chain[: self._chain.index(turn.item_id)]):
             earlier = self._turns.get(item_id)
-            if earlier is not None:
+            if earlier is not None and not (earlier.over and earlier.started_ms is None):
                 return earlier.speaker == "caller"
         return False
 

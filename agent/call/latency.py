@@ -38,12 +38,6 @@ class Split:
     buffer_ms: int
     tool_ms: int
 
-    @property
-    def total_ms(self) -> int:
-        """The whole wait."""
-        parts = (self.endpointing_ms, self.model_ms, self.network_ms, self.buffer_ms)
-        return sum(parts) + self.tool_ms
-
 
 class Latency:
     """The waits of one call."""

@@ -277,6 +277,23 @@ def test_only_what_gave_a_sound_was_heard(
     assert replayed == [PastTurn("agent", text) for text in said]
 
 
+def test_an_answer_without_a_sound_ends_no_wait() -> None:
+    """Who hears nothing until they are answered again has waited from their own last word."""
+    again: list[tuple[int, CallEvent]] = [
+        (5000, TurnBegan("a2", "a1", "agent")),
+        (5010, AgentText("a2", "r2", "At seven.")),
+        (5020, AgentSpeaking("r2")),
+        (6000, AgentSpoke("r2")),
+    ]
+    ear = VoiceTrack()
+    conversation = Conversation("c", spoken((1000, 2000)), ear)
+    for now_ms, event in EXCHANGE:
+        conversation.receive(event, now_ms)
+    ear.note(LOUD, 5040)
+    rows = [row for now_ms, event in again for row in conversation.receive(event, now_ms)]
+    assert (rows[-1].item_id, rows[-1].latency_ms) == ("a2", 5040 - 2000)
+
+
 def test_two_turns_of_one_response_share_its_sound() -> None:
     """The second of them was heard as much as the first."""
     rows = told(
