@@ -8,6 +8,7 @@ import pytest
 
 from agent.embedded.engines import Engines
 from tests.journeys.conftest import Speak
+from tests.journeys.test_rollover import told as told_past
 from tests.journeys.test_turns import GREETING, LONG, kinds, played, turns
 
 WAYS = [
@@ -87,9 +88,9 @@ async def test_a_goodbye_is_heard_before_the_line_is_closed(
 
 
 async def test_a_socket_that_dies_in_mid_sentence(
-    tmp_path: Path, engines: Engines, speak: Speak
+    tmp_path: Path, engines: Engines, speak: Speak, transcribe: Callable[[bytes], str]
 ) -> None:
-    """Another session takes over, knows what was heard, and the caller is spoken to again."""
+    """Another session takes over, knows what was heard, and the caller hears it speak."""
     script = {
         "turns": [{"hear": "When are you open?", "answer": [{"say": LONG}]}],
         "faults": [{"at": "response.done", "nth": 2, "after_s": 1, "do": "drop"}],
@@ -101,13 +102,21 @@ async def test_a_socket_that_dies_in_mid_sentence(
         {"hang_up": True},
     ]
     way = {"realtime__transport": "websocket"}
-    _, call, far = await played(tmp_path, engines, script, steps, **way)
+    heard, call, far = await played(tmp_path, engines, script, steps, **way)
     assert kinds(call).count("session_succeeded") == 1
     greeting, cut, again = turns(call)
     assert not greeting["interrupted"]
     assert cut["interrupted"]
     assert 0 < len(cut["heard_text"]) < len(LONG)
-    assert again["text"]
+    assert LONG.startswith(cut["heard_text"])
+    assert again["heard_text"] == GREETING, "what this far end says first, in every session"
+    whole = transcribe(heard["record"].read_bytes()[again["started_ms"] * 16 :]).lower()
+    assert "good morning" in whole
     first, second = (record["session_id"] for record in far.trace if record["what"] == "opened")
     assert first != second
+    assert told_past(far, second) == [
+        f"assistant: {GREETING}",
+        "user: When are you open?",
+        f"assistant: {cut['heard_text']}",
+    ]
     assert call["ending"] == {"by": "caller", "reason": "hung up"}
